@@ -1,0 +1,1 @@
+"""What stands between a policy and a robot, free of ROS: robot file, alignment, chunk execution, safety."""
