@@ -1,0 +1,41 @@
+"""Offscreen pictures from MuJoCo, tuned for many small frames: no shadows, no reflections, one GL thread."""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+import mujoco
+import numpy as np
+
+
+class FrameRenderer:
+    """Renders named cameras of one model at one size.
+
+    Args:
+        model: the scene; build it with ``visual.quality.shadowsize = offsamples = 0``.
+        height: picture height in pixels.
+        width: picture width in pixels.
+
+    Raises:
+        RuntimeError: no offscreen GL context; the message names the Debian packages to install.
+    """
+
+    def __init__(self, model: mujoco.MjModel, height: int, width: int) -> None:
+        try:
+            self._renderer = mujoco.Renderer(model, height, width)
+        except (mujoco.FatalError, RuntimeError, AttributeError, ImportError) as error:
+            raise RuntimeError(
+                f"no offscreen rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {error}. Install "
+                "libegl1 libegl-mesa0 libgl1 libglx-mesa0 libgl1-mesa-dri (apt-get install), or libosmesa6 with "
+                "MUJOCO_GL=osmesa; when mujoco is imported before sim_envs, set MUJOCO_GL yourself"
+            ) from error
+        flags = self._renderer.scene.flags
+        flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+        flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self.close = weakref.finalize(self, self._renderer.close)  # also at exit, while GL still stands
+
+    def render(self, data: mujoco.MjData, camera: str) -> np.ndarray:
+        """Returns a new uint8 (h, w, 3) RGB picture from `camera`."""
+        self._renderer.update_scene(data, camera)
+        return self._renderer.render()

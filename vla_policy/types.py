@@ -1,0 +1,60 @@
+"""Tensors that cross module boundaries, and the project's axis legend.
+
+Axis legend, used in every signature: ``b`` batch, ``t`` time (observation history), ``n`` tokens, ``d`` width,
+``k`` action horizon, ``a`` action dim, ``s`` state dim, ``l`` instruction tokens, ``e`` instruction embedding width,
+``c h w`` image. Masks: ``True`` = valid, everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the model sees. A missing camera, state or instruction is a False mask, never zeros that look like data."""
+
+    images: dict[str, UInt8[Tensor, "b t h w c"]]
+    image_mask: dict[str, Bool[Tensor, "b t"]]
+    state: Float[Tensor, "b t s"]  # raw SI units; the model normalises
+    state_mask: Bool[Tensor, "b t"]
+    instruction: Float[Tensor, "b l e"]  # embedded once per text by a language encoder
+    instruction_mask: Bool[Tensor, "b l"]
+
+
+@dataclass(frozen=True)
+class TokenGroup:
+    """Tokens of one modality with their mask, the currency between encoders, fusion and heads."""
+
+    tokens: Float[Tensor, "b n d"]
+    mask: Bool[Tensor, "b n"]
+
+
+@dataclass(frozen=True)
+class DemonstrationBatch:
+    """One training batch as a loader yields it: raw units, uint8 images, texts by index."""
+
+    images: dict[str, UInt8[Tensor, "b t h w c"]]
+    state: Float[Tensor, "b t s"]
+    actions: Float[Tensor, "b k a"]
+    action_mask: Bool[Tensor, "b k"]  # False where the chunk runs past the episode's end
+    text_index: Int64[Tensor, " b"]  # row of the loader's `texts`
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """Actions for the next ``k`` control periods. Action i is to be reached at t0 + (i + 1) * dt_s.
+
+    Args:
+        actions: (k, a) float32, absolute, SI units, in the embodiment's action order.
+        t0_s: time of the observation that the chunk answers, in seconds.
+        dt_s: time between two actions, in seconds.
+    """
+
+    actions: Float32[np.ndarray, "k a"]
+    t0_s: float
+    dt_s: float
