@@ -1,0 +1,268 @@
+"""The robot file: what a robot's topics carry, in one YAML that every node and importer reads through this code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from vla_policy.control.located_yaml import YamlSection
+from vla_policy.embodiment import Channel, Embodiment
+
+CAMERA_TYPES = ("sensor_msgs/msg/Image",)
+STATE_TYPES = ("sensor_msgs/msg/JointState",)
+ACTION_TYPES = ("trajectory_msgs/msg/JointTrajectory",)
+UNITS = ("rad", "m", "s", "1")
+CONTROL_MODES = ("joint_position",)
+
+
+@dataclass(frozen=True)
+class Source:
+    """How messages of one input arrive and how long they may be used.
+
+    Args:
+        topic: ROS topic.
+        type: ROS message type.
+        reliability: ``best_effort`` or ``reliable``.
+        depth: messages that the middleware keeps.
+        stamp: ``header`` (the time in the message) or ``receive`` (the time it came in).
+        alignment: which message belongs to an observation at time t: ``nearest`` (within the tolerance), ``hold``
+            (the last one before t) or ``drop`` (the last one before t, within the tolerance).
+        tolerance_s: how far from t a message may be, in seconds.
+        max_age_s: a message older than this counts as lost, in seconds.
+        on_gap: a lost input makes the robot ``hold``, or is left to the policy as a missing modality (``mask``).
+    """
+
+    topic: str
+    type: str
+    reliability: str
+    depth: int
+    stamp: str
+    alignment: str
+    tolerance_s: float
+    max_age_s: float
+    on_gap: str
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera: uint8 RGB pictures of (height, width) pixels."""
+
+    name: str
+    source: Source
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One named number of a state or action: value = scale * ros_value + offset.
+
+    Args:
+        name: name in the dataset and the checkpoint.
+        joint: name in the ROS message.
+        unit: SI unit of the value, or ``1``.
+        scale: unit of the value per unit of the message, not 0.
+        offset: the value where the message says 0.
+    """
+
+    name: str
+    joint: str
+    unit: str
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True)
+class ActionDimension(Dimension):
+    """A commanded dimension with its limits, in the value's unit.
+
+    Args:
+        lower: least position.
+        upper: greatest position.
+        max_velocity: greatest change per second between two points, or None.
+        max_jump: greatest distance of a chunk's first point from the measured position, or None.
+        beyond_limits: a position outside the limits makes the robot ``hold``, or is moved to the limit (``clamp``:
+            for a gripper, where 1.02 means open).
+    """
+
+    lower: float
+    upper: float
+    max_velocity: float | None
+    max_jump: float | None
+    beyond_limits: str
+
+
+@dataclass(frozen=True)
+class StateChannel:
+    """Dimensions of the state that come in one message."""
+
+    name: str
+    source: Source
+    dimensions: tuple[Dimension, ...]
+
+
+@dataclass(frozen=True)
+class ActionChannel:
+    """Dimensions of the action that go out on one topic; channels of one topic share a message."""
+
+    name: str
+    topic: str
+    type: str
+    dimensions: tuple[ActionDimension, ...]
+
+
+@dataclass(frozen=True)
+class Robot:
+    """One robot as its file describes it; state and action vectors have the file's order."""
+
+    path: Path
+    name: str
+    control_mode: str
+    rate_hz: float
+    instruction_topic: str
+    cameras: tuple[Camera, ...]
+    state: tuple[StateChannel, ...]
+    action: tuple[ActionChannel, ...]
+
+    @property
+    def state_dimensions(self) -> tuple[Dimension, ...]:
+        """All dimensions of the state vector, in order."""
+        return tuple(dimension for channel in self.state for dimension in channel.dimensions)
+
+    @property
+    def action_dimensions(self) -> tuple[ActionDimension, ...]:
+        """All dimensions of the action vector, in order."""
+        return tuple(dimension for channel in self.action for dimension in channel.dimensions)
+
+    @property
+    def action_topics(self) -> tuple[str, ...]:
+        """The topics that actions go out on, in order."""
+        return tuple(dict.fromkeys(channel.topic for channel in self.action))
+
+    def on_topic(self, topic: str) -> tuple[ActionDimension, ...]:
+        """Returns the action dimensions that share a topic, in order."""
+        return tuple(d for channel in self.action if channel.topic == topic for d in channel.dimensions)
+
+    @property
+    def embodiment(self) -> Embodiment:
+        """What this robot offers a policy."""
+        return Embodiment(
+            robot=self.name,
+            control_mode=self.control_mode,
+            rate_hz=self.rate_hz,
+            cameras={camera.name: (camera.height, camera.width) for camera in self.cameras},
+            state=_channel(self.state_dimensions),
+            action=_channel(self.action_dimensions),
+        )
+
+    def measured(self, state: Float32[np.ndarray, " s"]) -> Float32[np.ndarray, " a"]:
+        """Returns the state in action order, (a,) float32, NaN where an action dimension is not measured."""
+        by_name = dict(zip((d.name for d in self.state_dimensions), state, strict=True))
+        return np.array([by_name.get(d.name, np.nan) for d in self.action_dimensions], np.float32)
+
+
+def read_robot(path: str | Path) -> Robot:
+    """Returns the robot that a robot file describes.
+
+    Args:
+        path: a YAML file, e.g. ``launch/config/robots/tabletop.yaml``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConfigurationError: names file, line, key and, for a misspelt key or choice, the nearest valid one.
+    """
+    top = YamlSection.read(Path(path))
+    top.allow("robot", "control_mode", "rate_hz", "instruction", "cameras", "state", "action")
+    instruction = top.section("instruction")
+    instruction.allow("topic")
+    robot = Robot(
+        path=top.path,
+        name=top.text("robot"),
+        control_mode=top.text("control_mode", choices=CONTROL_MODES),
+        rate_hz=top.number("rate_hz", minimum=0.1, maximum=1000.0),
+        instruction_topic=instruction.text("topic"),
+        cameras=tuple(_camera(name, s) for name, s in top.sections("cameras").items()) if "cameras" in top else (),
+        state=tuple(_state(name, s) for name, s in top.sections("state").items()),
+        action=tuple(_action(name, s) for name, s in top.sections("action").items()),
+    )
+    for key, dimensions in (("state", robot.state_dimensions), ("action", robot.action_dimensions)):
+        names = [dimension.name for dimension in dimensions]
+        for name in names:
+            if names.count(name) > 1:
+                raise top.error(key, f"dimension {name!r} is in two channels; names are unique")
+    return robot
+
+
+_SOURCE_KEYS = ("topic", "type", "reliability", "depth", "stamp", "alignment", "tolerance_s", "max_age_s", "on_gap")
+
+
+def _source(section: YamlSection, types: tuple[str, ...]) -> Source:
+    return Source(
+        topic=section.text("topic"),
+        type=section.text("type", choices=types),
+        reliability=section.text("reliability", default="best_effort", choices=("best_effort", "reliable")),
+        depth=section.whole("depth", default=5, minimum=1, maximum=1000),
+        stamp=section.text("stamp", default="header", choices=("header", "receive")),
+        alignment=section.text("alignment", default="nearest", choices=("nearest", "hold", "drop")),
+        tolerance_s=section.number("tolerance_s", minimum=0.0, maximum=10.0),
+        max_age_s=section.number("max_age_s", minimum=0.001, maximum=60.0),
+        on_gap=section.text("on_gap", default="hold", choices=("hold", "mask")),
+    )
+
+
+def _camera(name: str, section: YamlSection) -> Camera:
+    section.allow(*_SOURCE_KEYS, "height", "width")
+    size = {key: section.whole(key, minimum=1, maximum=10_000) for key in ("height", "width")}
+    return Camera(name, _source(section, CAMERA_TYPES), **size)
+
+
+def _state(name: str, section: YamlSection) -> StateChannel:
+    section.allow(*_SOURCE_KEYS, "dimensions")
+    dimensions = []
+    for key, part in section.sections("dimensions").items():
+        part.allow("joint", "unit", "scale", "offset")
+        dimensions.append(Dimension(**_dimension(key, part)))
+    return StateChannel(name, _source(section, STATE_TYPES), tuple(dimensions))
+
+
+def _action(name: str, section: YamlSection) -> ActionChannel:
+    section.allow("topic", "type", "dimensions")
+    dimensions = []
+    for key, part in section.sections("dimensions").items():
+        part.allow(
+            "joint", "unit", "scale", "offset", "lower", "upper", "max_velocity", "max_jump", "beyond_limits"
+        )  # fmt: skip
+        lower = part.number("lower")
+        dimensions.append(
+            ActionDimension(
+                **_dimension(key, part),
+                lower=lower,
+                upper=part.number("upper", minimum=lower),
+                max_velocity=part.optional_number("max_velocity", minimum=0.0),
+                max_jump=part.optional_number("max_jump", minimum=0.0),
+                beyond_limits=part.text("beyond_limits", default="hold", choices=("hold", "clamp")),
+            )
+        )
+    return ActionChannel(
+        name, section.text("topic"), section.text("type", choices=ACTION_TYPES), tuple(dimensions)
+    )  # fmt: skip
+
+
+def _dimension(name: str, section: YamlSection) -> dict[str, object]:
+    scale = section.number("scale", default=1.0)
+    if scale == 0.0:
+        raise section.error("scale", "must not be 0: no message could say the value")
+    return {
+        "name": name,
+        "joint": section.text("joint", default=name),
+        "unit": section.text("unit", choices=UNITS),
+        "scale": scale,
+        "offset": section.number("offset", default=0.0),
+    }
+
+
+def _channel(dimensions: tuple[Dimension, ...]) -> Channel:
+    return Channel(tuple(d.name for d in dimensions), tuple(d.unit for d in dimensions))
