@@ -99,7 +99,7 @@ class ChunkExecutor:
         return (before + fraction * (following - before)).astype(np.float32)
 
     @staticmethod
-    def _checked(values: np.ndarray, what: str) -> Float32[np.ndarray, "..."]:
+    def _checked(values: np.ndarray, what: str) -> np.ndarray:
         if not np.isfinite(values).all():
             raise ValueError(f"a {what} must be finite; got {values}")
         return np.asarray(values, np.float32)
