@@ -12,7 +12,8 @@ from vla_datasets.schema import Episode
 from sim_envs.tabletop.env import TabletopEnv
 from sim_envs.tabletop.expert import Expert
 
-_NOISE_CORRELATION = 0.8  # from one 10 Hz step to the next: a disturbance lasts about half a second
+_PUSH_PROBABILITY = 0.08  # that a push begins, per 10 Hz step
+_PUSH_STEPS = (2, 6)  # how many steps it lasts: from, below
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class NoiseConfig:
 
     Args:
         share: fraction of the episodes that are disturbed, 0 to 1.
-        std_rad: standard deviation of the joint noise in rad, 0 to 0.5.
+        std_rad: standard deviation of a push on each joint in rad, 0 to 0.5.
     """
 
     share: float = 0.5
-    std_rad: float = 0.02
+    std_rad: float = 0.025
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.share <= 1.0:
@@ -34,24 +35,31 @@ class NoiseConfig:
             raise ValueError(f"the joint noise is a standard deviation in [0, 0.5] rad; got {self.std_rad}")
 
 
-class SmoothNoise:
-    """First-order autoregressive noise: x_t = c x_(t-1) + sqrt(1 - c^2) std w_t, of the same size at every step.
+class Pushes:
+    """Now and then an offset on the executed action that lasts some steps, and no noise in between.
+
+    Noise at every step would keep the expert from ever being precise; pushes leave it time to come back, and what it
+    does then is what a policy must learn.
 
     Args:
-        std: (a,) standard deviation of every dimension, in its unit; 0 leaves it alone.
-        correlation: c, of neighbouring steps, 0 (white) to below 1.
-        rng: source of the standard normal w.
+        std: (a,) standard deviation of every dimension of a push, in its unit; 0 leaves it alone.
+        rng: source of randomness.
     """
 
-    def __init__(self, std: Float32[np.ndarray, " a"], correlation: float, rng: np.random.Generator) -> None:
-        self._std, self._correlation, self._rng = std, correlation, rng
-        self._value = rng.standard_normal(len(std))
+    def __init__(self, std: Float32[np.ndarray, " a"], rng: np.random.Generator) -> None:
+        self._std, self._rng = std, rng
+        self._push, self._left = np.zeros_like(std), 0
 
     def next(self) -> Float32[np.ndarray, " a"]:
-        """Returns the noise of the next step, (a,) float32."""
-        fresh = self._rng.standard_normal(len(self._std))
-        self._value = self._correlation * self._value + np.sqrt(1.0 - self._correlation**2) * fresh
-        return (self._std * self._value).astype(np.float32)
+        """Returns the offset of the next step, (a,) float32."""
+        if self._left > 0:
+            self._left -= 1
+            return self._push
+        if self._rng.random() < _PUSH_PROBABILITY:
+            self._push = self._rng.normal(0.0, self._std).astype(np.float32)
+            self._left = int(self._rng.integers(*_PUSH_STEPS)) - 1
+            return self._push
+        return np.zeros_like(self._std)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Demonstrator:
         expert = Expert(env)
         rng = np.random.default_rng((seed, zlib.crc32(task.encode())))
         disturbed = rng.random() < self._noise.share
-        noise = SmoothNoise(self._std, _NOISE_CORRELATION, rng)
+        noise = Pushes(self._std, rng)
         observations, actions = [], []
         finished = False
         while not finished:

@@ -13,7 +13,7 @@ def collect(
     processes: int = 2,
     seed: int = 0,
     noise_share: float = 0.5,
-    noise_std_rad: float = 0.02,
+    noise_std_rad: float = 0.025,
     image_size: int = 96,
 ) -> int:
     """Collect demonstrations of the scripted expert in parallel processes.
