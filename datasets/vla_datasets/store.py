@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,15 +59,19 @@ class DemonstrationStore:
         segments.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(root)
         try:
-            remains_of_create = {root / _GROUP_METADATA, segments, segments / _GROUP_METADATA, root / LOCK_NAME}
-            strangers = {*root.iterdir(), *segments.iterdir()} - remains_of_create - {root / TEMPORARY_NAME}
+            metadata = {*root.glob("zarr.*"), *segments.glob("zarr.*")}
+            remains_of_create = {*metadata, segments, root / LOCK_NAME, root / TEMPORARY_NAME}
+            strangers = {*root.iterdir(), *segments.iterdir()} - remains_of_create
             if strangers:
                 names = ", ".join(sorted(str(entry.relative_to(root)) for entry in strangers)[:5])
                 raise FileExistsError(f"{root} is not empty (it has {names}): choose another path")
+            for entry in metadata:
+                entry.unlink()
             attributes = {"format": FORMAT, "version": VERSION, "embodiment": embodiment.to_json()}
             for group, group_attributes in ((root, attributes), (segments, {})):
-                (group / _GROUP_METADATA).unlink(missing_ok=True)
                 zarr.create_group(group, attributes=group_attributes, zarr_format=3)
+                with open(group / _GROUP_METADATA, "rb") as file:
+                    os.fsync(file.fileno())
             manifest = Manifest(embodiment, ())
             manifest.write_temporary(root)
             sync_directory(segments)
@@ -119,7 +124,8 @@ class DemonstrationStore:
             StoreError: a file is missing or torn.
         """
         if not 0 <= index < len(self.episodes):
-            raise IndexError(f"{self.path} has the episodes 0..{len(self.episodes) - 1}; got {index}")
+            held = f"has the episodes 0..{len(self.episodes) - 1}" if self.episodes else "is empty"
+            raise IndexError(f"{self.path} {held}; got {index}")
         record = self.episodes[index]
         reader = self.segment(record.segment)
         state, actions = reader.vectors()
