@@ -1,0 +1,196 @@
+"""Closed loop in one process: observe, predict a chunk, execute its first steps, again."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from sim_envs.tabletop.env import TabletopEnv
+from sim_envs.tabletop.expert import Expert
+from vla_policy.control.executor import ChunkExecutor
+from vla_policy.embodiment import Embodiment
+from vla_policy.types import ActionChunk
+
+
+class ChunkPolicy(Protocol):
+    """What a rollout needs of a policy: `vla_policy.vla.policy.Policy` offers it, and the scripted expert here."""
+
+    @property
+    def execute_steps(self) -> int:
+        """Actions of a chunk that are executed before the next one is predicted."""
+        ...
+
+    def predict(
+        self,
+        images: dict[str, UInt8[np.ndarray, "h w c"] | None],
+        state: Float32[np.ndarray, " s"] | None,
+        instruction: str | None,
+        t0_s: float,
+    ) -> ActionChunk:
+        """Returns the actions that follow an observation; None stands for a missing input."""
+        ...
+
+
+class ExpertPolicy:
+    """The scripted expert as a policy: chunks of one action, from the simulator's true state and task.
+
+    Args:
+        env: the environment that it will act in.
+    """
+
+    execute_steps = 1
+
+    def __init__(self, env: TabletopEnv) -> None:
+        self._env = env
+        self._expert: Expert | None = None
+
+    def predict(
+        self,
+        images: dict[str, UInt8[np.ndarray, "h w c"] | None],
+        state: Float32[np.ndarray, " s"] | None,
+        instruction: str | None,
+        t0_s: float,
+    ) -> ActionChunk:
+        """Returns the expert's next action; an observation at time 0 starts an episode."""
+        if self._expert is None or t0_s == 0.0:
+            self._expert = Expert(self._env)
+        return ActionChunk(self._expert.act()[None], t0_s, self._env.embodiment.dt_s)
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """What happened in one episode.
+
+    Args:
+        task: name of the task that was judged.
+        skill: its skill, e.g. ``put``.
+        seed: layout seed.
+        instruction: the words that the policy was given.
+        success: whether the task was achieved and held.
+        failure: the environment's reason, "" after a success.
+        steps: control steps executed.
+        latencies_ms: time of every prediction, observation to chunk.
+        frames: (t, h, w, 3) uint8 pictures of the episode when they were asked for.
+    """
+
+    task: str
+    skill: str
+    seed: int
+    instruction: str
+    success: bool
+    failure: str
+    steps: int
+    latencies_ms: tuple[float, ...]
+    frames: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+
+def run_episode(
+    env: TabletopEnv,
+    policy: ChunkPolicy,
+    *,
+    task: str,
+    seed: int,
+    instruction: str | None = None,
+    missing: frozenset[str] = frozenset(),
+    record: bool = False,
+) -> EpisodeResult:
+    """Runs one episode; with a deterministic policy the outcome is a pure function of the arguments.
+
+    Args:
+        env: the environment; with `record` one made with ``render_mode="rgb_array"``.
+        policy: predicts chunks; of each, `policy.execute_steps` actions are executed.
+        task: name of the task to judge.
+        seed: layout seed.
+        instruction: other words than the task's own for this seed.
+        missing: inputs that the policy does not get: camera names, ``state``, ``instruction``.
+        record: keep pictures of every step.
+
+    Raises:
+        ValueError: unknown task or missing input, or an empty instruction.
+    """
+    require_inputs(missing, env.embodiment)
+    options = {"task": task} if instruction is None else {"task": task, "instruction": instruction}
+    observation, info = env.reset(seed=seed, options=options)
+    dt_s = env.embodiment.dt_s
+    executor = ChunkExecutor(_action_order(observation["state"], env.embodiment))
+    latencies_ms: list[float] = []
+    frames = [_picture(env, observation)] if record else []
+    steps, finished = 0, False
+    while not finished:
+        now_s = info["time_s"]
+        if steps % policy.execute_steps == 0:
+            inputs = _inputs(observation, missing)
+            start_s = time.perf_counter()
+            chunk = policy.predict(*inputs, now_s)
+            latencies_ms.append((time.perf_counter() - start_s) * 1e3)
+            executor.replace(chunk, now_s)
+        action = within_range(env, executor.command(now_s + dt_s))
+        observation, _, terminated, truncated, info = env.step(action)
+        steps += 1
+        finished = terminated or truncated
+        if record:
+            frames.append(_picture(env, observation))
+    return EpisodeResult(
+        task=task,
+        skill=env.task.skill,
+        seed=seed,
+        instruction=info["instruction"],
+        success=info["success"],
+        failure=info["failure"],
+        steps=steps,
+        latencies_ms=tuple(latencies_ms),
+        frames=np.stack(frames) if record else None,
+    )
+
+
+def within_range(env: TabletopEnv, command: Float32[np.ndarray, " a"]) -> Float32[np.ndarray, " a"]:
+    """Returns the command within the actuators' range, as a servo's end stops would keep it.
+
+    A regressed gripper opening of 1.01 is meant as 1; whatever executes chunks in the simulator applies this.
+    """
+    return np.clip(command, env.action_space.low, env.action_space.high)
+
+
+def require_inputs(missing: frozenset[str], embodiment: Embodiment) -> None:
+    """Checks that every input named as missing is one that the embodiment offers.
+
+    Raises:
+        ValueError: an unknown input; the message lists those there are.
+    """
+    inputs = (*embodiment.cameras, "state", "instruction")
+    for name in sorted(missing):
+        if name not in inputs:
+            near = difflib.get_close_matches(name, inputs, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{name!r} is not an input of {embodiment.robot}; it has {', '.join(inputs)}{hint}")
+
+
+def _inputs(
+    observation: dict[str, Any], missing: frozenset[str]
+) -> tuple[dict[str, np.ndarray | None], np.ndarray | None, str | None]:
+    images = {name: None if name in missing else image for name, image in observation["images"].items()}
+    state = None if "state" in missing else observation["state"]
+    instruction = None if "instruction" in missing else observation["instruction"]
+    return images, state, instruction
+
+
+def _action_order(state: Float32[np.ndarray, " s"], embodiment: Embodiment) -> Float32[np.ndarray, " a"]:
+    """Returns where every actuator is: the state dimension of its name."""
+    return state[[embodiment.state.names.index(name) for name in embodiment.action.names]]
+
+
+def _picture(env: TabletopEnv, observation: dict[str, Any]) -> UInt8[np.ndarray, "h w c"]:
+    """Returns the overview with what the cameras see beside it."""
+    overview = env.render()
+    if overview is None:
+        raise ValueError("recording needs an environment made with render_mode='rgb_array'")
+    images = list(observation["images"].values())
+    side = len(overview) // len(images)
+    small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR) for image in images]
+    return np.concatenate([overview, np.concatenate(small)], axis=1)
