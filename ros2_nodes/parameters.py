@@ -1,0 +1,88 @@
+"""Every parameter of every node: default, description, range, and whether it can change while the node runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One ROS parameter.
+
+    Args:
+        name: parameter name, units in the name.
+        default: its value and thereby its type.
+        description: what it does, for ``ros2 param describe``.
+        bounds: least and greatest value of a number.
+        choices: allowed texts.
+        read_only: set at start-up only.
+    """
+
+    name: str
+    default: bool | int | float | str
+    description: str
+    bounds: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = True
+
+
+ROBOT_FILE = ParameterSpec("robot_file", "", "robot file (YAML): topics, names, units, limits and ages of the robot")
+
+POLICY_PARAMETERS = (
+    ParameterSpec("checkpoint", "", "directory of the policy's checkpoint (model.safetensors, config.json)"),
+    ROBOT_FILE,
+    ParameterSpec("device", "cpu", "torch device of the policy, e.g. cpu or cuda"),
+    ParameterSpec("threads", 1, "torch threads of the policy on a CPU", bounds=(1, 256)),
+    ParameterSpec("execute_steps", 6, "actions of a chunk that are executed before the next inference", bounds=(1, 1000)),
+    ParameterSpec("max_horizon_s", 0.8, "a published chunk reaches at most this far after its observation",
+                  bounds=(0.01, 10.0)),
+    ParameterSpec("max_observation_age_s", 0.5, "an observation older than this gets no chunk published",
+                  bounds=(0.01, 10.0)),
+    ParameterSpec("diagnostics_period_s", 1.0, "time between two diagnostic messages", bounds=(0.05, 60.0)),
+)  # fmt: skip
+
+SIMULATOR_PARAMETERS = (
+    ROBOT_FILE,
+    ParameterSpec("environment", "vla_policy/Tabletop-v0", "gymnasium id of the simulated environment"),
+    ParameterSpec("mode", "realtime", "realtime: the wall clock; lockstep: wait for the chunk of every observation",
+                  choices=("realtime", "lockstep")),
+    ParameterSpec("execute_steps", 6, "lockstep: actions that are executed before the next observation",
+                  bounds=(1, 1000)),
+    ParameterSpec("lockstep_timeout_s", 30.0, "lockstep: wall time without a chunk after which an episode fails",
+                  bounds=(0.1, 3600.0)),
+    ParameterSpec("video_directory", "", "where episodes leave their overview pictures; none are taken when empty"),
+    ParameterSpec("task", "pick_red_cube", "task of the next episode", read_only=False),
+    ParameterSpec("seed", 0, "layout seed of the next episode", bounds=(0, 2**31 - 1), read_only=False),
+)  # fmt: skip
+
+
+def declare(node: Node, specs: tuple[ParameterSpec, ...]) -> None:
+    """Declares parameters with description, range and read-only flag.
+
+    Raises:
+        rclpy.exceptions.InvalidParameterValueException: a value given at start-up is out of range.
+        rclpy.exceptions.InvalidParameterTypeException: a value given at start-up has another type.
+        ValueError: a text given at start-up is not one of the choices.
+    """
+    for spec in specs:
+        descriptor = ParameterDescriptor(description=spec.description, read_only=spec.read_only)
+        if spec.choices:
+            descriptor.additional_constraints = f"one of: {', '.join(spec.choices)}"
+        if spec.bounds is not None and isinstance(spec.default, float):
+            low, high = map(float, spec.bounds)
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        elif spec.bounds is not None:
+            low, high = map(int, spec.bounds)
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+        value = node.declare_parameter(spec.name, spec.default, descriptor).value
+        if spec.choices and value not in spec.choices:
+            raise ValueError(f"parameter {spec.name} is one of {', '.join(spec.choices)}; got {value!r}")
+
+
+def value_of(node: Node, name: str) -> Any:
+    """Returns the present value of a declared parameter."""
+    return node.get_parameter(name).value

@@ -1,0 +1,52 @@
+"""What every node's main does: start, spin in one thread, and end cleanly whoever asks for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import rclpy
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from vla_policy.control.robot import Source
+
+STOP_WITH_STDIN = "VLA_STOP_WITH_STDIN"  # set by a parent that keeps a pipe to stdin open for as long as it lives
+
+
+def input_qos(source: Source) -> QoSProfile:
+    """Returns the quality of service of one input of the robot file."""
+    reliability = ReliabilityPolicy.RELIABLE if source.reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(depth=source.depth, reliability=reliability, durability=DurabilityPolicy.VOLATILE)
+
+
+def run(make_node: Callable[[], Node]) -> None:
+    """Runs a node until SIGINT, SIGTERM or the end of its parent; exits with 2 when its parameters are wrong."""
+    rclpy.init()
+    if os.environ.get(STOP_WITH_STDIN):
+        threading.Thread(target=_stop_with_stdin, name="parent watch", daemon=True).start()
+    try:
+        node = make_node()
+    except (ValueError, InvalidParameterValueException, InvalidParameterTypeException) as error:
+        print(error, file=sys.stderr)
+        rclpy.try_shutdown()
+        sys.exit(2)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _stop_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGINT)
