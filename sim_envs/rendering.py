@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
 
@@ -33,7 +34,8 @@ class FrameRenderer:
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-        self.close = weakref.finalize(self, self._renderer.close)  # also at exit, while GL still stands
+        self.close = weakref.finalize(self, self._renderer.close)
+        atexit.register(self.close)  # after mujoco registered its own end of EGL, hence before it
 
     def render(self, data: mujoco.MjData, camera: str) -> np.ndarray:
         """Returns a new uint8 (h, w, 3) RGB picture from `camera`."""
