@@ -1,0 +1,58 @@
+"""The simulator node with a toy world: joints go where they are told, and the picture shows where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from ros2_nodes.running import run
+from ros2_nodes.sim_node import SimulatorNode
+from vla_policy.control.robot import read_robot
+
+TABLETOP = Path(__file__).parents[2] / "launch" / "config" / "robots" / "tabletop.yaml"
+
+
+class ToyEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
+    """Success once the joints' sum passes a goal drawn from the seed; a trace of every action goes to `trace`."""
+
+    def __init__(self) -> None:
+        self.embodiment = read_robot(TABLETOP).embodiment
+        high = np.array([6.0] * 6 + [1.0], np.float32)
+        self.action_space = gymnasium.spaces.Box(-high * [1, 1, 1, 1, 1, 1, 0], high, dtype=np.float32)
+        self.trace: list[np.ndarray] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        if options is None or options["task"] not in ("reach", "never"):
+            raise ValueError(f"unknown task {options}")
+        self._task = options["task"]
+        self._state = np.append(self.np_random.uniform(-0.5, 0.5, 6), 1.0).astype(np.float32)
+        self._goal = self.np_random.uniform(2.0, 6.0) if self._task == "reach" else 1e9
+        self._steps = 0
+        self.trace = []
+        return self._observation(), self._info("")
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self._state = action.astype(np.float32)
+        self.trace.append(self._state)
+        self._steps += 1
+        over = self._steps >= 50
+        done = bool(self._state[:6].sum() > self._goal)
+        return self._observation(), 0.0, done, over, self._info("too slow" if over and not done else "", done)
+
+    def _observation(self) -> dict[str, Any]:
+        level = np.uint8(np.clip(128 + 20 * self._state[:6].sum(), 0, 255))
+        images = {name: np.full((*size, 3), level, np.uint8) for name, size in self.embodiment.cameras.items()}
+        return {"images": images, "state": self._state.copy(), "instruction": "toy"}
+
+    def _info(self, failure: str, success: bool = False) -> dict[str, Any]:
+        return {"success": success, "failure": failure, "task": self._task, "time_s": self._steps * 0.1}
+
+
+if __name__ == "__main__":
+    run(lambda: SimulatorNode(lambda environment, image_size: ToyEnv()))
