@@ -48,5 +48,5 @@ def run(make_node: Callable[[], Node]) -> None:
 
 
 def _stop_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    os.read(0, 1)  # not sys.stdin, whose lock would be held when the interpreter ends
     os.kill(os.getpid(), signal.SIGINT)
