@@ -167,8 +167,9 @@ def _decode_images(
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Tensor]:
     """Decodes shard by shard into preallocated tensors, so that the peak is the decoded size plus a shard a thread."""
+    # Allocated by numpy, which asks for huge pages: random gathers are a third faster than from torch.empty.
     images = {
-        name: torch.empty((frames, height, width, 3), dtype=torch.uint8)
+        name: torch.from_numpy(np.empty((frames, height, width, 3), np.uint8))
         for name, (height, width) in store.embodiment.cameras.items()
     }
     total = frames * len(images)
@@ -180,8 +181,8 @@ def _decode_images(
             for name, tensor in images.items():
                 decoded = tensor.numpy()
                 spans = [(episode.start, decoded[row : row + episode.length]) for episode, row in members]
-                for shard in range((last.start + last.length - 1) // FRAMES_PER_SHARD + 1):
-                    jobs.append(pool.submit(reader.read_shard, name, shard, spans))
+                shards = range((last.start + last.length - 1) // FRAMES_PER_SHARD + 1)
+                jobs += [pool.submit(reader.read_shard, name, shard, spans) for shard in shards]
         done = 0
         try:
             for job in as_completed(jobs):

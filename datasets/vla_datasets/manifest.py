@@ -147,7 +147,7 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _parse(content: dict[str, Any]) -> Manifest:
+def _parse(content: Any) -> Manifest:
     segments: list[Segment] = []
     index = 0
     for row in content["segments"]:

@@ -90,8 +90,8 @@ def _write_images(directory: Path, episodes: Sequence[Episode], embodiment: Embo
             filters=None,
             zarr_format=3,
         )
-        for shard in range(0, len(frames), FRAMES_PER_SHARD):
-            jobs.append((shard_path(path, shard // FRAMES_PER_SHARD), frames[shard : shard + FRAMES_PER_SHARD]))
+        starts = range(0, len(frames), FRAMES_PER_SHARD)
+        jobs += [(shard_path(path, i), frames[start : start + FRAMES_PER_SHARD]) for i, start in enumerate(starts)]
 
     def write(job: tuple[Path, list[np.ndarray]]) -> None:
         path, frames = job

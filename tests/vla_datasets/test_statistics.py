@@ -66,7 +66,8 @@ def test_statistics_equal_brute_force(store, split):
 def test_statistics_survive_json(store):
     measured = compute_statistics(store, chunk_size=3, relative_names=("elbow",))
     assert DatasetStatistics.from_json(json.loads(json.dumps(measured.to_json()))) == measured
-    assert np.shape(measured.action.mean) == (3, 3) and np.shape(measured.state.mean) == (4,)
+    assert np.shape(measured.action.mean) == (3, 3)
+    assert np.shape(measured.state.mean) == (4,)
     with pytest.raises(ValueError, match="dataset statistics have the keys"):
         DatasetStatistics.from_json({"state": {}})
 

@@ -67,16 +67,17 @@ def test_zarr_python_reads_the_same_arrays(store, embodiment, make_episode):
     episodes = [make_episode(number, length) for number, length in enumerate((700, 400))]
     with store.writer() as writer:
         writer.append(episodes)
-    group = zarr.open_group(store.path, mode="r")
-    assert group.attrs["format"] == FORMAT
-    data = group[f"segments/{store.segment_ids[0]}/data"]
+    assert zarr.open_group(store.path, mode="r").attrs["format"] == FORMAT
+    data = zarr.open_group(store.path / "segments" / store.segment_ids[0] / "data", mode="r")
+    arrays = dict(data.arrays())
+    assert set(arrays) == {"state", "action", "image.front", "image.wrist"}
     for camera in embodiment.cameras:
         np.testing.assert_array_equal(
-            data[f"image.{camera}"][:], np.concatenate([episode.images[camera] for episode in episodes])
+            arrays[f"image.{camera}"][:], np.concatenate([episode.images[camera] for episode in episodes])
         )
-    np.testing.assert_array_equal(data["state"][:], np.concatenate([episode.state for episode in episodes]))
-    np.testing.assert_array_equal(data["action"][:], np.concatenate([episode.actions for episode in episodes]))
-    assert data["action"].attrs["names"] == list(embodiment.action.names)
+    np.testing.assert_array_equal(arrays["state"][:], np.concatenate([episode.state for episode in episodes]))
+    np.testing.assert_array_equal(arrays["action"][:], np.concatenate([episode.actions for episode in episodes]))
+    assert arrays["action"].attrs["names"] == list(embodiment.action.names)
 
 
 def test_shards_written_by_zarr_python_decode(store, make_episode):
@@ -120,12 +121,10 @@ def test_a_bad_episode_is_named_and_changes_nothing(store, make_episode):
         writer.append([make_episode(0)])
         before = files_of(store.path)
         for words, bad in broken_episodes(make_episode(1)):
-            with pytest.raises(ValueError) as caught:
+            with pytest.raises(ValueError, match="source-1" if bad.source_id else "source_id") as caught:
                 writer.append([make_episode(2), bad])
             for word in words:
                 assert word in str(caught.value)
-            if bad.source_id:
-                assert "source-1" in str(caught.value)
             assert files_of(store.path) == before
         writer.append([make_episode(1)])
     assert len(store.episodes) == 2
@@ -173,7 +172,7 @@ def test_create_refuses_what_is_there(store, tmp_path, embodiment, make_episode)
         DemonstrationStore.create(store.path, embodiment)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
-    with pytest.raises(FileExistsError, match="cat.jpg"):
+    with pytest.raises(FileExistsError, match=r"cat\.jpg"):
         DemonstrationStore.create(tmp_path / "photos", embodiment)
 
 
@@ -218,9 +217,10 @@ def test_verify_names_every_changed_or_missing_file(store, make_episode):
     content[40] ^= 1
     shard.write_bytes(content)
     state.unlink()
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError, match="2 bad files") as caught:
         DemonstrationStore.open(store.path).verify()
-    assert str(shard) in str(caught.value) and str(state) in str(caught.value) and "2 bad files" in str(caught.value)
+    assert str(shard) in str(caught.value)
+    assert str(state) in str(caught.value)
 
 
 @pytest.mark.parametrize("keep", [0, 3, 5000, -1])
