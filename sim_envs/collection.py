@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from vla_datasets.schema import Episode
-from vla_datasets.store import DemonstrationStore
-
 from sim_envs.demonstrator import Demonstration, Demonstrator, NoiseConfig, source_id
 from sim_envs.seeds import COLLECTION_SEEDS
 from sim_envs.tabletop.env import TabletopEnv
 from sim_envs.workers import never, run_jobs
+from vla_datasets.schema import Episode
+from vla_datasets.store import DemonstrationStore
 
 SEGMENT_EPISODES = 50
 SEEDS_PER_BLOCK = 10_000  # layouts that one --seed may draw from

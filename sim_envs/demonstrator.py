@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
-from vla_datasets.schema import Episode
 
 from sim_envs.tabletop.env import TabletopEnv
 from sim_envs.tabletop.expert import Expert
+from vla_datasets.schema import Episode
 
 _PUSH_PROBABILITY = 0.08  # that a push begins, per 10 Hz step
 _PUSH_STEPS = (2, 6)  # how many steps it lasts: from, below

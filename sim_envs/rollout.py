@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
+from gymnasium import spaces
 from jaxtyping import Float32, UInt8
 
 from sim_envs.tabletop.env import TabletopEnv
@@ -90,6 +91,19 @@ class EpisodeResult:
     frames: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
+@dataclass(frozen=True)
+class Recording:
+    """An episode and its video.
+
+    Args:
+        episode: what happened in it.
+        mp4: the video, H.264.
+    """
+
+    episode: EpisodeResult
+    mp4: bytes
+
+
 def run_episode(
     env: TabletopEnv,
     policy: ChunkPolicy,
@@ -154,7 +168,8 @@ def within_range(env: TabletopEnv, command: Float32[np.ndarray, " a"]) -> Float3
 
     A regressed gripper opening of 1.01 is meant as 1; whatever executes chunks in the simulator applies this.
     """
-    return np.clip(command, env.action_space.low, env.action_space.high)
+    space = cast(spaces.Box, env.action_space)
+    return np.clip(command, space.low, space.high)
 
 
 def require_inputs(missing: frozenset[str], embodiment: Embodiment) -> None:

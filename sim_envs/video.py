@@ -31,7 +31,7 @@ def encode_mp4(frames: UInt8[np.ndarray, "t h w c"], *, fps: float, quality: int
         writer = imageio_ffmpeg.write_frames(
             str(path),
             (width, height),
-            fps=fps,
+            fps=fps,  # pyright: ignore[reportArgumentType]  ffmpeg takes fractions
             codec="libx264",
             pix_fmt_in="rgb24",
             pix_fmt_out="yuv420p",

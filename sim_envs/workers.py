@@ -16,7 +16,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _POLL_S = 0.25
-# One thread a process for OpenMP and BLAS: the processes are the parallelism, and sums must not depend on a thread count.
+# One thread a process for OpenMP and BLAS: processes are the parallelism, and no sum depends on a thread count.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 _factory: Callable[[], Callable[[Any], Any]] | None = None

@@ -28,7 +28,7 @@ def collect(
         processes: worker processes, each with its own simulator.
         seed: block of layouts to draw from, 0 to 99; blocks share no layout.
         noise_share: fraction of episodes whose executed actions are disturbed; the stored ones stay clean.
-        noise_std_rad: standard deviation of that disturbance in rad.
+        noise_std_rad: standard deviation of such a disturbance on every joint in rad.
         image_size: side of the camera images in pixels.
 
     Returns:
@@ -47,7 +47,13 @@ def collect(
     names = tuple(task.name for task in training_only(select_tasks(tasks)))
     config = CollectionConfig(names, episodes_per_task, seed, NoiseConfig(noise_share, noise_std_rad), image_size)
     console = Console()
-    columns = ("[bold]collect", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    columns = (
+        "[bold]collect",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with StopRequest() as stop, Progress(*columns, console=console) as bar:
         row = bar.add_task("collect", total=len(names) * episodes_per_task, rate="")
         start_s = time.monotonic()
