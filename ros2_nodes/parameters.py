@@ -54,7 +54,7 @@ SIMULATOR_PARAMETERS = (
                   bounds=(1, 1000)),
     ParameterSpec("lockstep_timeout_s", 30.0, "lockstep: wall time without a chunk after which an episode fails",
                   bounds=(0.1, 3600.0)),
-    ParameterSpec("video_directory", "", "where episodes leave their overview pictures; none are taken when empty"),
+    ParameterSpec("video_directory", "", "where every episode leaves an MP4; none are made when empty"),
     ParameterSpec("task", "pick_red_cube", "task of the next episode", read_only=False),
     ParameterSpec("seed", 0, "layout seed of the next episode", bounds=(0, 2**31 - 1), read_only=False),
 )  # fmt: skip

@@ -29,6 +29,7 @@ class EpisodeOutcome:
         chunks: trajectories followed.
         late_points: trajectory points that came too late to be executed.
         latency_ms: wall time from the publication of an observation to the arrival of its trajectory, per trajectory.
+        video: MP4 file of the episode, "" when none was made.
     """
 
     task: str
@@ -41,6 +42,7 @@ class EpisodeOutcome:
     chunks: int
     late_points: int
     latency_ms: tuple[float, ...]
+    video: str
 
 
 class SimulatedEpisode:
@@ -52,21 +54,35 @@ class SimulatedEpisode:
         task: task name.
         seed: layout seed.
         started_ns: simulated time of the first observation, in nanoseconds.
+        is_recorded: keep the environment's own picture of every step in `frames`.
 
     Raises:
         ValueError: unknown task.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], robot: Robot, *, task: str, seed: int, started_ns: int) -> None:
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        robot: Robot,
+        *,
+        task: str,
+        seed: int,
+        started_ns: int,
+        is_recorded: bool = False,
+    ) -> None:
         self.observation, self._info = env.reset(seed=seed, options={"task": task})
-        self._env, self._task, self._seed = env, task, seed
+        self.task, self.seed = task, seed
+        self._env = env
         self._started_ns, self._dt_s = started_ns, 1.0 / robot.rate_hz
         self._wall_started_s = time.monotonic()
         self._executor = ChunkExecutor(robot.measured(self.observation["state"]))
         self._steps = self._chunks = self._late_points = 0
         self._observed_at_s: dict[int, float] = {}
         self._latency_ms: list[float] = []
+        self._is_recorded = is_recorded
+        self.frames: list[np.ndarray] = []
         self.done = False
+        self._record()
 
     @property
     def now_ns(self) -> int:
@@ -96,12 +112,13 @@ class SimulatedEpisode:
         self.observation, _, terminated, truncated, self._info = self._env.step(command)
         self._steps += 1
         self.done = terminated or truncated
+        self._record()
 
-    def outcome(self, failure: str = "") -> EpisodeOutcome:
+    def outcome(self, *, failure: str = "", video: str = "") -> EpisodeOutcome:
         """Returns how the episode ended, or that it was given up for the reason in `failure`."""
         return EpisodeOutcome(
-            task=self._task,
-            seed=self._seed,
+            task=self.task,
+            seed=self.seed,
             success=bool(self._info["success"]) and not failure,
             failure=failure or str(self._info["failure"]),
             steps=self._steps,
@@ -110,4 +127,11 @@ class SimulatedEpisode:
             chunks=self._chunks,
             late_points=self._late_points,
             latency_ms=tuple(self._latency_ms),
+            video=video,
         )
+
+    def _record(self) -> None:
+        if self._is_recorded:
+            frame = self._env.render()
+            if isinstance(frame, np.ndarray):
+                self.frames.append(frame)

@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -89,8 +91,13 @@ class SimulatorNode(Node):
         self._now_ns += _EPISODE_GAP_NS
         try:
             self._episode = SimulatedEpisode(
-                self._env, self._robot, task=task, seed=seed, started_ns=self._now_ns
-            )  # fmt: skip
+                self._env,
+                self._robot,
+                task=task,
+                seed=seed,
+                started_ns=self._now_ns,
+                is_recorded=bool(value_of(self, "video_directory")),
+            )
         except ValueError as error:
             response.success, response.message = False, str(error)
             return response
@@ -147,9 +154,20 @@ class SimulatorNode(Node):
             self._finish()
 
     def _finish(self, failure: str = "") -> None:
-        if self._episode is not None:
-            self._outcomes.publish(String(data=json.dumps(asdict(self._episode.outcome(failure)))))
-        self._episode = None
+        episode, self._episode = self._episode, None
+        if episode is not None:
+            outcome = episode.outcome(failure=failure, video=self._video(episode))
+            self._outcomes.publish(String(data=json.dumps(asdict(outcome))))
+
+    def _video(self, episode: SimulatedEpisode) -> str:
+        if not episode.frames:
+            return ""
+        from sim_envs.video import encode_mp4
+
+        path = Path(value_of(self, "video_directory"), f"{episode.task}-{episode.seed}.mp4")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_mp4(np.stack(episode.frames), fps=self._robot.rate_hz))
+        return str(path)
 
     def _observe(self, episode: SimulatedEpisode) -> None:
         episode.observed()
@@ -169,7 +187,7 @@ def make_environment(environment: str, image_size: int) -> gymnasium.Env[Any, An
     """Returns the gymnasium environment with this id."""
     import sim_envs  # noqa: F401  registers the environments
 
-    return gymnasium.make(environment, image_size=image_size)
+    return gymnasium.make(environment, image_size=image_size, render_mode="rgb_array")
 
 
 def _fitting_env(make_env: MakeEnv, environment: str, robot: Robot) -> gymnasium.Env[Any, Any]:

@@ -110,8 +110,12 @@ class ChildProcesses:
         for name, child in self._children.items():
             code = child.poll()
             if code is not None:
-                tail = self.log(name).read_text(errors="replace")[-_LOG_TAIL:].strip()
-                raise ProcessFailure(f"{name} ended with exit code {code}; the end of {self.log(name)}:\n{tail}")
+                raise ProcessFailure(f"{name} ended with exit code {code}; {self.tail(name)}")
+
+    def tail(self, name: str) -> str:
+        """Returns the end of a child's output, with the name of its log."""
+        text = self.log(name).read_text(errors="replace")[-_LOG_TAIL:].strip()
+        return f"the end of {self.log(name)}:\n{text}"
 
     def stop(self, patience_s: float = 5.0) -> None:
         """Asks every child to end, and kills what still runs after `patience_s`."""
