@@ -1,0 +1,63 @@
+"""Transformer block."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vla_policy.attention.cross import CrossAttention
+from vla_policy.attention.norm import LayerNorm
+
+
+class FeedForward(nn.Module):
+    """W2 gelu(W1 x), tanh approximation.
+
+    Args:
+        width: width of input and output.
+        ratio: hidden width / width.
+    """
+
+    def __init__(self, width: int, ratio: int = 4) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, ratio * width)
+        self.down = nn.Linear(ratio * width, width)
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Returns the transformed tokens, same shape."""
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class TransformerBlock(nn.Module):
+    """x + Attention(LN x, context), then x + FeedForward(LN x).
+
+    Args:
+        width: token width; a multiple of `heads`.
+        heads: attention heads.
+        feedforward_ratio: hidden width of the feed-forward part / width.
+    """
+
+    def __init__(self, width: int, heads: int, feedforward_ratio: int = 4) -> None:
+        super().__init__()
+        self.attention_norm = LayerNorm(width)
+        self.attention = CrossAttention(width, heads)
+        self.feedforward_norm = LayerNorm(width)
+        self.feedforward = FeedForward(width, feedforward_ratio)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b n d"],
+        mask: Bool[Tensor, "b m"] | Bool[Tensor, "b n m"] | None = None,
+        context: Float[Tensor, "b m d"] | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """Returns the updated tokens.
+
+        Args:
+            x: (b, n, d) tokens.
+            mask: True = may be attended to, per key or per query and key; None = all.
+            context: (b, m, d) other tokens to attend to, normalised with the same norm; None = x itself.
+        """
+        queries = self.attention_norm(x)
+        keys = queries if context is None else self.attention_norm(context)
+        x = x + self.attention(queries, keys, mask)
+        return x + self.feedforward(self.feedforward_norm(x))

@@ -1,0 +1,23 @@
+"""Layer normalisation in the dtype of its input."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LayerNorm(nn.LayerNorm):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis, in x's dtype.
+
+    `torch.nn.LayerNorm` casts to float32 under autocast, which costs two copies of the activation. The kernel
+    accumulates in float32 anyway.
+    """
+
+    def forward(self, input: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Returns the normalised input, same shape and dtype."""
+        with torch.autocast(input.device.type, enabled=False):
+            weight = None if self.weight is None else self.weight.to(input.dtype)
+            bias = None if self.bias is None else self.bias.to(input.dtype)
+            return F.layer_norm(input, self.normalized_shape, weight, bias, self.eps)

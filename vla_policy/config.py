@@ -1,0 +1,200 @@
+"""Configuration of models and training runs: frozen, validated, turned into command-line flags by tyro."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from vla_policy.embodiment import Embodiment
+
+HeadName = Literal["flow", "regression"]
+FusionName = Literal["early", "cross_attention"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a `VLAModel`."""
+
+    # Actions per chunk (k), at least 1.
+    chunk_size: int = 12
+    # Actions executed before the next chunk is asked for, 1 .. chunk_size.
+    execute_steps: int = 6
+    # Action head.
+    head: HeadName = "flow"
+    # How the modalities' tokens are fused.
+    fusion: FusionName = "early"
+    # Frozen language encoder; its sentence embeddings are the instruction.
+    instruction_encoder: Literal["minilm"] = "minilm"
+    # Action dimensions predicted relative to the measured state of the same name; None = every action dimension in rad
+    # that the state also has. All others are absolute.
+    relative_actions: tuple[str, ...] | None = None
+    # Width of the fused tokens; a multiple of heads.
+    width: int = 256
+    # Attention heads of the fusion.
+    heads: int = 4
+    # Fusion layers, at least 1.
+    layers: int = 3
+    # Channels of each camera's two stages, at 1/4 and 1/8 of the image size.
+    vision_channels: tuple[int, int] = (48, 96)
+    # Language-conditioned heatmaps per vision stage.
+    keypoints: int = 32
+    # The coarse features are pooled to region_grid x region_grid tokens.
+    region_grid: int = 3
+    # Width of the action expert; a multiple of expert_heads.
+    expert_width: int = 192
+    # Attention heads of the action expert.
+    expert_heads: int = 3
+    # Layers of the action expert, at least 1.
+    expert_layers: int = 3
+    # Independent (tau, noise) draws per observation in training; the encoding is computed once for all of them.
+    flow_samples: int = 4
+    # Euler steps from noise to action.
+    flow_steps: int = 8
+    # Weight of the auxiliary L1 loss of the state predicted from the cameras; that prediction stands in for a missing
+    # state where relative actions are resolved.
+    state_loss_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in (
+            "chunk_size width heads layers keypoints region_grid expert_width expert_heads expert_layers "
+            "flow_samples flow_steps"
+        ).split():
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        _require(self, "execute_steps", 1 <= self.execute_steps <= self.chunk_size, f"1 .. {self.chunk_size}")
+        _require(self, "width", self.width % self.heads == 0, f"a multiple of heads ({self.heads})")
+        multiple = f"a multiple of expert_heads ({self.expert_heads})"
+        _require(self, "expert_width", self.expert_width % self.expert_heads == 0, multiple)
+        _require(self, "vision_channels", min(self.vision_channels) >= 1, "two positive channel counts")
+        _require(self, "state_loss_weight", self.state_loss_weight >= 0, "at least 0")
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON-ready dictionary; `model_config_from_json` is its inverse."""
+        return asdict(self)
+
+    def relative_names(self, embodiment: Embodiment) -> tuple[str, ...]:
+        """Returns the names of the action dimensions that are predicted relative to the state.
+
+        Raises:
+            ValueError: a configured name is not in both the state and the action with the same unit.
+        """
+        state = dict(zip(embodiment.state.names, embodiment.state.units, strict=True))
+        action = dict(zip(embodiment.action.names, embodiment.action.units, strict=True))
+        if self.relative_actions is None:
+            return tuple(name for name, unit in action.items() if unit == "rad" and state.get(name) == unit)
+        for name in self.relative_actions:
+            if name not in action or action[name] != state.get(name):
+                raise ValueError(
+                    f"relative action {name!r} must be in both the action ({embodiment.action}) and the state "
+                    f"({embodiment.state}) with the same unit{nearest(name, action)}"
+                )
+        return self.relative_actions
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained."""
+
+    # Observations per step.
+    batch_size: int = 128
+    # Optimiser steps in all; None: `minutes` decides.
+    steps: int | None = None
+    # Wall-clock budget in minutes; the number of steps is fixed from the throughput measured during warm-up.
+    minutes: float | None = None
+    # Peak learning rate of AdamW.
+    learning_rate: float = 1e-3
+    # Steps of linear warm-up.
+    warmup_steps: int = 300
+    # Learning rate at the end, as a fraction of the peak, 0 .. 1.
+    final_learning_rate: float = 0.02
+    # Decoupled weight decay of matrices and convolutions, at least 0.
+    weight_decay: float = 0.02
+    # Gradients are scaled down to this norm, over 0.
+    gradient_clip: float = 1.0
+    # Decay of the weights' exponential moving average, 0 .. 1; it warms up as (1 + step) / (10 + step).
+    ema_decay: float = 0.999
+    # Autocast to bfloat16.
+    bf16: bool = True
+    # Seed of everything random: initial weights, order of the data, noise.
+    seed: int = 0
+    # Probability that a sample loses one camera; never all of them.
+    camera_dropout: float = 0.1
+    # Probability that a sample loses the state.
+    state_dropout: float = 0.1
+    # Probability that a sample loses the instruction.
+    instruction_dropout: float = 0.05
+    # Gaussian noise on the instruction embedding, in standard deviations of the training texts.
+    instruction_noise: float = 0.2
+    # Gaussian noise on the state, in standard deviations of the training states.
+    state_noise: float = 0.0
+    # Share of the episodes held out for validation, 0 .. 1.
+    validation_fraction: float = 0.05
+    # Steps between two validations.
+    validation_every: int = 500
+    # Batches per validation.
+    validation_batches: int = 4
+    # Seconds between two checkpoints.
+    checkpoint_every_s: float = 180.0
+    # Memory for the decoded demonstrations, in GB.
+    ram_budget_gb: float = 8.0
+    # Torch threads; 0: as many as there are cores.
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            given = "neither" if self.steps is None else "both"
+            raise ValueError(f"a training run stops by steps or by minutes; got {given}: give one of --steps, --minutes")
+        for name in ("camera_dropout", "state_dropout", "instruction_dropout", "final_learning_rate", "ema_decay"):
+            _require(self, name, 0 <= getattr(self, name) <= 1, "0 .. 1")
+        for name in ("batch_size", "validation_every", "validation_batches"):
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("warmup_steps", "weight_decay", "instruction_noise", "state_noise", "threads", "seed"):
+            _require(self, name, getattr(self, name) >= 0, "at least 0")
+        for name in ("learning_rate", "gradient_clip", "checkpoint_every_s", "ram_budget_gb"):
+            _require(self, name, getattr(self, name) > 0, "over 0")
+        _require(self, "steps", self.steps is None or self.steps >= 1, "at least 1")
+        _require(self, "minutes", self.minutes is None or self.minutes > 0, "over 0")
+        _require(self, "validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1")
+
+
+def nearest(name: str, names: Any) -> str:
+    """Returns ``; did you mean 'x'?`` for the nearest of `names`, or nothing when none is near."""
+    matches = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def model_config_from_json(data: dict[str, Any]) -> ModelConfig:
+    """Returns the configuration that `ModelConfig.to_json` wrote.
+
+    Raises:
+        ValueError: a key is unknown or missing, or a value is out of range or of another type.
+    """
+    hints = get_type_hints(ModelConfig)
+    names = {field.name for field in fields(ModelConfig)}
+    if set(data) != names:
+        unknown, missing = sorted(set(data) - names), sorted(names - set(data))
+        raise ValueError(f"the model config has unknown keys {unknown} and lacks {missing}: written by another version")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    for name, value in values.items():
+        if not _is_a(value, hints[name]):
+            raise ValueError(f"the model config's {name} must be {hints[name]}; got {value!r}")
+    return ModelConfig(**values)
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, types.UnionType):
+        return any(_is_a(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_a(item, arguments[0]) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _require(config: object, name: str, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{type(config).__name__}.{name} must be {expected}; got {getattr(config, name)!r}")

@@ -1,0 +1,25 @@
+"""Encoder of plain vectors: the proprioceptive state, a sentence embedding."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class VectorEncoder(nn.Module):
+    """One token per vector: W2 gelu(W1 v).
+
+    Args:
+        inputs: size of the vector; normalised, about unit variance.
+        width: token width.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(inputs, width)
+        self.down = nn.Linear(width, width)
+
+    def forward(self, vectors: Float[Tensor, "b n s"]) -> Float[Tensor, "b n d"]:
+        """Returns a token for each of the n vectors."""
+        return self.down(F.gelu(self.up(vectors), approximate="tanh"))

@@ -1,0 +1,146 @@
+"""A small convolutional camera encoder for precise, language-conditioned localisation."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vla_policy.attention import LayerNorm
+
+PATCH = 4
+
+
+class ConvVisionEncoder(nn.Module):
+    """Two residual stages, at 1/4 and 1/8 of the image size, FiLMed by the instruction, read out as a few tokens.
+
+    The keypoint token of a stage holds, for each of K heatmaps, the expected position (x, y) in [-1, 1] and the peak
+    of its spatial softmax; the heatmaps' queries are linear in the instruction, and all of it is float32. The region
+    tokens are the coarse features, pooled to a grid. Any image size works; sides are padded to a multiple of 8.
+
+    Args:
+        width: token width.
+        condition_width: width of the instruction token.
+        channels: of the two stages.
+        keypoints: K, heatmaps per stage.
+        region_grid: regions per side.
+
+    Source: spatial soft-argmax, arXiv 1504.00702; FiLM, arXiv 1709.07871. The stem reads 12x12 pixels at stride 4 as
+    one 3x3 convolution over 4x4 patches, which costs a fifth of the usual strided one at full resolution.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        condition_width: int,
+        *,
+        channels: tuple[int, int] = (48, 96),
+        keypoints: int = 32,
+        region_grid: int = 3,
+    ) -> None:
+        super().__init__()
+        fine, coarse = channels
+        self.region_grid = region_grid
+        self.stem = nn.Conv2d(3 * PATCH**2, fine, 3, padding=1)
+        self.fine_block = FilmBlock(fine, condition_width)
+        self.fine_keypoints = Keypoints(fine, condition_width, keypoints)
+        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.coarse_block = FilmBlock(coarse, condition_width)
+        self.coarse_keypoints = Keypoints(coarse, condition_width, keypoints)
+        self.keypoint_tokens = nn.ModuleList(nn.Linear(3 * keypoints, width) for _ in channels)
+        self.region_token = nn.Linear(coarse, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(len(channels) + region_grid**2, width))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per image: one of keypoints per stage, then the regions."""
+        return self.positions.shape[0]
+
+    def forward(self, images: UInt8[Tensor, "b h w c"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n e"]:
+        """Returns the keypoint tokens, fine and coarse, then the region tokens, row by row.
+
+        Args:
+            images: uint8 RGB.
+            condition: the instruction token.
+        """
+        x = F.relu(self.stem(self._patches(images)))
+        x = self.fine_block(x, condition)
+        fine = self.fine_keypoints(x, condition)
+        x = self.coarse_block(F.relu(self.down(x)), condition)
+        coarse = self.coarse_keypoints(x, condition)
+        regions = rearrange(F.adaptive_avg_pool2d(x, self.region_grid), "b c h w -> b (h w) c")
+        keypoints = [layer(points) for layer, points in zip(self.keypoint_tokens, (fine, coarse), strict=True)]
+        tokens = torch.cat((torch.stack(keypoints, dim=1), self.region_token(regions)), dim=1)
+        return tokens + self.positions.to(tokens.dtype)
+
+    def _patches(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b p h2 w2"]:
+        """Returns 4x4 patches as channels, [-1, 1], channels last in memory: the one place where images become float."""
+        device = images.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.stem.weight.dtype
+        down, right = (-side % (2 * PATCH) for side in images.shape[1:3])
+        if down or right:
+            images = F.pad(images, (0, 0, 0, right, 0, down))
+        patches = rearrange(images, "b (h p) (w q) c -> b h w (p q c)", p=PATCH, q=PATCH)
+        return (patches.to(dtype) / 127.5 - 1).permute(0, 3, 1, 2)
+
+
+class FilmBlock(nn.Module):
+    """x + conv(relu((1 + scale) LN(conv x) + shift)), scale and shift per channel linear in the condition.
+
+    Args:
+        channels: of input and output.
+        condition_width: width of the condition.
+    """
+
+    def __init__(self, channels: int, condition_width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = LayerNorm(channels)
+        self.film = nn.Linear(condition_width, 2 * channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        """Returns the updated feature map."""
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+        # LayerNorm over the channels of a channels-last map is a plain row-wise norm: 6 times cheaper than GroupNorm.
+        y = self.norm(self.first(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + self.second(F.relu(torch.addcmul(shift.to(y.dtype), y, (1 + scale).to(y.dtype))))
+
+
+class Keypoints(nn.Module):
+    """Expected positions and peaks of K heatmaps: softmax over pixels of features times instruction-dependent queries.
+
+    Args:
+        channels: of the feature map.
+        condition_width: width of the instruction token.
+        keypoints: K.
+    """
+
+    def __init__(self, channels: int, condition_width: int, keypoints: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(channels)
+        # Unit features times such queries give logits of standard deviation 3: heatmaps that have peaks to learn from.
+        self.queries = nn.Parameter(3 * channels**-0.5 * torch.randn(keypoints, channels))
+        self.conditional_queries = nn.Linear(condition_width, keypoints * channels, bias=False)
+        nn.init.zeros_(self.conditional_queries.weight)
+
+    def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
+        """Returns x, y and peak of every heatmap, (b, 3 K) float32."""
+        height, width = x.shape[2:]
+        offset = self.conditional_queries(condition).float().unflatten(1, self.queries.shape)
+        features = self.norm(rearrange(x, "b c h w -> b (h w) c"))
+        with torch.autocast(x.device.type, enabled=False):
+            logits = (self.queries + offset) @ features.float().transpose(1, 2)
+            heat = logits.softmax(dim=-1)
+            expected = heat @ _pixel_positions(height, width, heat.device)
+            return torch.cat((expected.flatten(1), heat.amax(dim=-1)), dim=1)
+
+
+def _pixel_positions(height: int, width: int, device: torch.device) -> Float[Tensor, "n two=2"]:
+    y = torch.linspace(-1, 1, height, device=device)
+    x = torch.linspace(-1, 1, width, device=device)
+    return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2)

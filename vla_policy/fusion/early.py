@@ -1,0 +1,25 @@
+"""Early fusion: one self-attention over the tokens of all modalities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vla_policy.attention import LayerNorm, TransformerBlock
+from vla_policy.fusion.fusion import Fusion
+from vla_policy.types import TokenGroup
+
+
+class EarlyFusion(Fusion):
+    """Joint self-attention over the concatenated tokens, as in most transformer policies (e.g. arXiv 2405.12213)."""
+
+    def _build(self, heads: int, layers: int) -> None:
+        self.blocks = nn.ModuleList(TransformerBlock(self.width, heads) for _ in range(layers))
+        self.norm = LayerNorm(self.width)
+
+    def _fuse(self, groups: dict[str, TokenGroup]) -> Tensor:
+        x = torch.cat([group.tokens for group in groups.values()], dim=1)
+        mask = torch.cat([group.mask for group in groups.values()], dim=1)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x)

@@ -1,0 +1,145 @@
+"""The vision-language-action model: observation -> action chunk."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vla_policy.config import ModelConfig
+from vla_policy.embodiment import Embodiment
+from vla_policy.encoders import ConvVisionEncoder, MissingToken, SentenceEncoder, VectorEncoder
+from vla_policy.fusion import build_fusion
+from vla_policy.types import Observation, TokenGroup
+from vla_policy.vla.heads import build_head
+from vla_policy.vla.normalize import Normalization, Normalizer
+
+STATE = "state"
+INSTRUCTION = "instruction"
+
+
+class VLAModel(nn.Module):
+    """Encoders -> fusion -> action head.
+
+    Joint actions are predicted relative to the measured state. Where the state is missing, the state that an auxiliary
+    head predicts from the cameras takes its place, so that the chunk can still be resolved to absolute targets.
+
+    Args:
+        config: shape of the model.
+        embodiment: cameras and the names of state and action dimensions.
+        normalization: of state, actions and instruction embeddings.
+
+    Raises:
+        ValueError: the normalisation or a relative action does not fit the embodiment.
+    """
+
+    def __init__(self, config: ModelConfig, embodiment: Embodiment, normalization: Normalization) -> None:
+        super().__init__()
+        normalization.require_fits(embodiment, config.chunk_size)
+        self.config = config
+        self.embodiment = embodiment
+        self.normalization = normalization
+        self.normalizer = Normalizer(normalization, embodiment, config.relative_names(embodiment))
+        width, state_dim = config.width, len(embodiment.state)
+        self.cameras = nn.ModuleDict(
+            {
+                name: ConvVisionEncoder(
+                    width,
+                    width,
+                    channels=config.vision_channels,
+                    keypoints=config.keypoints,
+                    region_grid=config.region_grid,
+                )
+                for name in embodiment.cameras
+            }
+        )
+        self.state = VectorEncoder(state_dim, width)
+        self.instruction = VectorEncoder(SentenceEncoder.width, width)
+        modalities = (INSTRUCTION, STATE, *embodiment.cameras)
+        if len(set(modalities)) != len(modalities):
+            raise ValueError(f"a camera cannot be called {STATE!r} or {INSTRUCTION!r}; got {', '.join(embodiment.cameras)}")
+        self.missing = nn.ModuleDict({name: MissingToken(width) for name in modalities})
+        self.fusion = build_fusion(config.fusion, modalities, width=width, heads=config.heads, layers=config.layers)
+        self.head = build_head(config, len(embodiment.action))
+        self.state_head = nn.Sequential(
+            nn.Linear(2 * width * len(embodiment.cameras), width), nn.GELU("tanh"), nn.Linear(width, state_dim)
+        )
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def encode(self, observation: Observation) -> TokenGroup:
+        """Returns the fused tokens of an observation.
+
+        Raises:
+            ValueError: cameras are missing or unknown, or the history is not one observation long.
+        """
+        return self._encode(observation)[0]
+
+    def loss(
+        self,
+        observation: Observation,
+        actions: Float[Tensor, "b k a"],
+        action_mask: Bool[Tensor, "b k"],
+        generator: torch.Generator,
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Returns the training loss and its parts.
+
+        Args:
+            observation: raw; the state is needed even where it is masked, as the target of the auxiliary head.
+            actions: absolute, SI units.
+            action_mask: True = valid step.
+            generator: source of the head's randomness.
+
+        Returns:
+            The sum, and ``action`` (of the head) and ``state`` (L1 of the state predicted from the cameras).
+        """
+        fused, predicted = self._encode(observation)
+        state = observation.state[:, -1]
+        action = self.head.loss(fused, self.normalizer.actions(actions, state), action_mask, generator)
+        state_error = (predicted - self.normalizer.state(state)).abs().mean()
+        loss = action + self.config.state_loss_weight * state_error
+        return loss, {"action": action.detach(), "state": state_error.detach()}
+
+    def sample(self, observation: Observation, noise: Float[Tensor, "b k a"] | None = None) -> Float[Tensor, "b k a"]:
+        """Returns an action chunk per observation: absolute, SI units, float32.
+
+        Args:
+            observation: raw.
+            noise: standard normal, where the head starts from; None: drawn from torch's generator.
+        """
+        fused, predicted = self._encode(observation)
+        if noise is None:
+            noise = torch.randn(fused.tokens.shape[0], *self.head.noise_shape, device=fused.tokens.device)
+        normalized = self.head.sample(fused, noise)
+        known = observation.state_mask[:, -1:]
+        state = torch.where(known, observation.state[:, -1], self.normalizer.raw_state(predicted))
+        return self.normalizer.raw_actions(normalized, state)
+
+    def _encode(self, observation: Observation) -> tuple[TokenGroup, Float[Tensor, "b s"]]:
+        """Returns the fused tokens and the normalised state predicted from the cameras."""
+        self._require_fits(observation)
+        # Masked values are replaced before the encoders: what they hold, even not-a-number, reaches no gradient.
+        state = torch.where(observation.state_mask[..., None], observation.state, self.normalizer.state_mean)
+        spoken = torch.where(
+            observation.instruction_mask[..., None], observation.instruction, self.normalizer.instruction_mean
+        )
+        groups = {
+            INSTRUCTION: self.missing[INSTRUCTION](
+                self.instruction(self.normalizer.instruction(spoken)), observation.instruction_mask[:, 0]
+            ),
+            STATE: self.missing[STATE](self.state(self.normalizer.state(state)), observation.state_mask[:, -1]),
+        }
+        condition = groups[INSTRUCTION].tokens[:, 0]
+        for name, camera in self.cameras.items():
+            tokens = camera(observation.images[name][:, -1], condition)
+            groups[name] = self.missing[name](tokens, observation.image_mask[name][:, -1])
+        keypoints = torch.cat([groups[name].tokens[:, :2].flatten(1) for name in self.cameras], dim=1)
+        return self.fusion(groups), self.state_head(keypoints).float()
+
+    def _require_fits(self, observation: Observation) -> None:
+        expected = sorted(self.cameras)
+        for what, names in (("images", observation.images), ("image masks", observation.image_mask)):
+            if sorted(names) != expected:
+                raise ValueError(f"the model has the cameras {expected}; the observation has {what} of {sorted(names)}")
+        for what, tensor in (("state", observation.state), *observation.images.items()):
+            if tensor.shape[1] != 1:
+                raise ValueError(f"the model sees one observation at a time; {what} has the shape {tuple(tensor.shape)}")
