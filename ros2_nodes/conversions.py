@@ -123,9 +123,9 @@ def trajectory_to_chunk(message: JointTrajectory, dimensions: Sequence[Dimension
     return ActionChunk(actions, t0_s=time_to_ns(message.header.stamp) / 1e9, dt_s=dt_ns / 1e9)
 
 
-def diagnostics(name: str, hardware_id: str, level: bytes, summary: str, words: Mapping[str, str], stamp_ns: int) -> (
-    DiagnosticArray
-):
+def diagnostics(
+    name: str, hardware_id: str, level: bytes, summary: str, words: Mapping[str, str], stamp_ns: int
+) -> DiagnosticArray:
     """Returns one diagnostic status with its key-value pairs."""
     status = DiagnosticStatus(level=level, name=name, message=summary, hardware_id=hardware_id)
     status.values = [KeyValue(key=key, value=value) for key, value in words.items()]

@@ -37,11 +37,13 @@ POLICY_PARAMETERS = (
     ROBOT_FILE,
     ParameterSpec("device", "cpu", "torch device of the policy, e.g. cpu or cuda"),
     ParameterSpec("threads", 1, "torch threads of the policy on a CPU", bounds=(1, 256)),
-    ParameterSpec("execute_steps", 6, "actions of a chunk that are executed before the next inference", bounds=(1, 1000)),
+    ParameterSpec("execute_steps", 6, "actions of a chunk that are executed before the next inference",
+                  bounds=(1, 1000)),
     ParameterSpec("max_horizon_s", 0.8, "a published chunk reaches at most this far after its observation",
                   bounds=(0.01, 10.0)),
     ParameterSpec("max_observation_age_s", 0.5, "an observation older than this gets no chunk published",
                   bounds=(0.01, 10.0)),
+    ParameterSpec("autostart", False, "configure and activate at start-up, and so again after a crash"),
     ParameterSpec("diagnostics_period_s", 1.0, "time between two diagnostic messages", bounds=(0.05, 60.0)),
 )  # fmt: skip
 

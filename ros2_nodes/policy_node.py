@@ -11,15 +11,23 @@ from typing import Protocol
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import MessageError, chunk_to_trajectory, diagnostics, image_to_array
-from ros2_nodes.conversions import joint_state_to_vector, time_to_ns
+from ros2_nodes.conversions import (
+    MessageError,
+    chunk_to_trajectory,
+    diagnostics,
+    image_to_array,
+    joint_state_to_vector,
+    time_to_ns,
+)
 from ros2_nodes.parameters import POLICY_PARAMETERS, declare, value_of
 from ros2_nodes.running import input_qos, run
 from vla_policy.control.alignment import camera_input, state_input
@@ -43,9 +51,13 @@ class PolicyLike(Protocol):
 
     def predict(
         self, images: dict[str, np.ndarray | None], state: np.ndarray | None, instruction: str | None, t0_s: float
-    ) -> ActionChunk: ...
+    ) -> ActionChunk:
+        """Returns the chunk that answers an observation of time t0_s in seconds; None is a missing input."""
+        ...
 
-    def require_fits(self, embodiment: Embodiment, what: str) -> None: ...
+    def require_fits(self, embodiment: Embodiment, what: str) -> None:
+        """Raises an EmbodimentMismatch when the policy is for another body."""
+        ...
 
 
 LoadPolicy = Callable[[str, str, int], PolicyLike]
@@ -70,9 +82,10 @@ class PolicyNode(LifecycleNode):
         self._answered = self.create_guard_condition(self._on_answer)
         self._instruction_echo = self.create_publisher(String, "~/instruction", INSTRUCTION_QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(
-            value_of(self, "diagnostics_period_s"), self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(value_of(self, "diagnostics_period_s"), self._diagnose, clock=steady)
+        if value_of(self, "autostart"):
+            self._autostart = self.create_timer(0.0, self._start, clock=steady)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Reads the robot file, loads the checkpoint, checks that both fit, warms up and subscribes."""
@@ -107,6 +120,11 @@ class PolicyNode(LifecycleNode):
             self.on_deactivate(state)
         self._tear_down()
         return TransitionCallbackReturn.SUCCESS
+
+    def _start(self) -> None:
+        self._autostart.cancel()
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
 
     def _set_up(self) -> None:
         robot = read_robot(value_of(self, "robot_file"))
@@ -152,14 +170,14 @@ class PolicyNode(LifecycleNode):
         for _ in range(_WARM_UP_RUNS):
             self._policy.predict(dict(images), state, "warm up", 0.0)
 
-    def _subscribe_camera(self, camera: Camera) -> object:
+    def _subscribe_camera(self, camera: Camera) -> Subscription:
         def on_image(message: Image) -> None:
             read = partial(image_to_array, message, camera.height, camera.width)
             self._take(camera_input(camera.name), read, message.header.stamp)
 
         return self.create_subscription(Image, camera.source.topic, on_image, input_qos(camera.source))
 
-    def _subscribe_state(self, channel: StateChannel) -> object:
+    def _subscribe_state(self, channel: StateChannel) -> Subscription:
         def on_joint_state(message: JointState) -> None:
             read = partial(joint_state_to_vector, message, channel.dimensions)
             self._take(state_input(channel.name), read, message.header.stamp)

@@ -6,11 +6,16 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import yaml
+
+from ros2_nodes.parameters import POLICY_PARAMETERS, SIMULATOR_PARAMETERS, ParameterSpec
 
 PACKAGE = "vla_policy"
 ROBOT_FILE = "robots/tabletop.yaml"
+_USE_SIM_TIME = ParameterSpec("use_sim_time", False, "follow /clock instead of the machine's clock")
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class NodeProcess:
         executable: installed executable, for ``ros2 run vla_policy <executable>``.
         module: Python module whose ``main`` the executable runs.
         config: parameter file in ``launch/config``.
-        arguments: parameters that a launch file offers as arguments.
+        parameters: every parameter that it declares.
+        arguments: names of those that a launch file offers as arguments.
         is_lifecycle: whether it has to be configured and activated.
     """
 
@@ -30,6 +36,7 @@ class NodeProcess:
     executable: str
     module: str
     config: str
+    parameters: tuple[ParameterSpec, ...]
     arguments: tuple[str, ...]
     is_lifecycle: bool = False
 
@@ -39,7 +46,8 @@ POLICY = NodeProcess(
     executable="policy_node",
     module="ros2_nodes.policy_node",
     config="policy.yaml",
-    arguments=("checkpoint", "robot_file", "device", "execute_steps", "use_sim_time"),
+    parameters=(*POLICY_PARAMETERS, _USE_SIM_TIME),
+    arguments=("checkpoint", "robot_file", "device", "execute_steps", "autostart", "use_sim_time"),
     is_lifecycle=True,
 )
 SIMULATOR = NodeProcess(
@@ -47,6 +55,7 @@ SIMULATOR = NodeProcess(
     executable="sim_node",
     module="ros2_nodes.sim_node",
     config="simulator.yaml",
+    parameters=SIMULATOR_PARAMETERS,
     arguments=("robot_file", "environment", "mode", "execute_steps", "task", "seed"),
 )
 PROCESSES = (POLICY, SIMULATOR)
@@ -66,6 +75,14 @@ def config_directory() -> Path:
         if prefix and share.is_dir():
             return share
     raise FileNotFoundError(f"launch/config of {PACKAGE} is neither at {source} nor in a share directory")
+
+
+def launch_arguments(process: NodeProcess) -> dict[str, ParameterSpec]:
+    """Returns the launch arguments of a process; their defaults are those of its parameter file, then of the node."""
+    document = yaml.safe_load((config_directory() / process.config).read_text(encoding="utf-8"))
+    given = {"robot_file": str(config_directory() / ROBOT_FILE), **document[process.name]["ros__parameters"]}
+    specs = {spec.name: spec for spec in process.parameters}
+    return {name: replace(specs[name], default=given.get(name, specs[name].default)) for name in process.arguments}
 
 
 def middleware_environment() -> dict[str, str]:

@@ -55,15 +55,16 @@ def session(config: SessionConfig) -> Iterator[Session]:
 
     Raises:
         DriverError: a node refuses its configuration or does not come up in time; the message has its log's end.
-        ProcessFailure: a node's process ended.
+        ProcessError: a node's process ended.
         FileNotFoundError: there is no such robot file.
         ConfigurationError: the robot file is wrong.
     """
     robot_file = config.robot_file or config_directory() / ROBOT_FILE
     robot = read_robot(robot_file)
     shared = {"robot_file": str(robot_file), "execute_steps": config.execute_steps}
+    driven = {"checkpoint": config.checkpoint, "use_sim_time": True, "autostart": False}
     parameters = {
-        POLICY: {**shared, "checkpoint": config.checkpoint, "use_sim_time": True, **config.policy_parameters},
+        POLICY: {**shared, **driven, **config.policy_parameters},
         SIMULATOR: {**shared, "mode": config.mode, **config.simulator_parameters},
     }
     with private_domain() as domain:

@@ -11,7 +11,8 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -20,8 +21,14 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import MessageError, array_to_image, ns_to_time, time_to_ns, trajectory_to_chunk
-from ros2_nodes.conversions import vector_to_joint_state
+from ros2_nodes.conversions import (
+    MessageError,
+    array_to_image,
+    ns_to_time,
+    time_to_ns,
+    trajectory_to_chunk,
+    vector_to_joint_state,
+)
 from ros2_nodes.parameters import SIMULATOR_PARAMETERS, declare, value_of
 from ros2_nodes.running import input_qos, run
 from ros2_nodes.sim_episode import SimulatedEpisode
@@ -174,7 +181,7 @@ class SimulatorNode(Node):
         state = dict(zip((d.name for d in self._robot.state_dimensions), episode.observation["state"], strict=True))
         for topic, publisher in self._states.items():
             dimensions = [d for c in self._robot.state if c.source.topic == topic for d in c.dimensions]
-            values = [state[d.name] for d in dimensions]
+            values = np.array([state[d.name] for d in dimensions], np.float32)
             publisher.publish(vector_to_joint_state(values, dimensions, episode.now_ns))
         for name, publisher in self._images.items():
             publisher.publish(array_to_image(episode.observation["images"][name], episode.now_ns, name))

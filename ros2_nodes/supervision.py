@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ros2_nodes.processes import middleware_environment
@@ -19,7 +19,7 @@ _FIRST_PORT, _PORTS_PER_DOMAIN = 7400, 250  # DDS-RTPS 2.5, 9.6.1.1
 _LOG_TAIL = 2000
 
 
-class ProcessFailure(RuntimeError):
+class ProcessError(RuntimeError):
     """Raised when a child process ended that should have run; carries the end of its log."""
 
 
@@ -41,7 +41,7 @@ def private_domain() -> Iterator[int]:
         with reservation, probe:
             try:
                 reservation.bind(("127.0.0.1", port))
-                probe.bind(("0.0.0.0", port + 10))  # the first participant's port: somebody else's nodes  # noqa: S104
+                probe.bind(("0.0.0.0", port + 10))  # the first participant's port: somebody else's nodes
             except OSError:
                 continue
             probe.close()
@@ -105,12 +105,12 @@ class ChildProcesses:
         """Checks that every child still runs.
 
         Raises:
-            ProcessFailure: a child ended; the message has its exit code and the end of its log.
+            ProcessError: a child ended; the message has its exit code and the end of its log.
         """
         for name, child in self._children.items():
             code = child.poll()
             if code is not None:
-                raise ProcessFailure(f"{name} ended with exit code {code}; {self.tail(name)}")
+                raise ProcessError(f"{name} ended with exit code {code}; {self.tail(name)}")
 
     def tail(self, name: str) -> str:
         """Returns the end of a child's output, with the name of its log."""
@@ -124,10 +124,8 @@ class ChildProcesses:
             _signal_group(child, signal.SIGINT)
         deadline_s = time.monotonic() + patience_s
         for child in children.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.1, deadline_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                pass
             _signal_group(child, signal.SIGKILL)
             child.wait()
             if child.stdin is not None:
@@ -135,7 +133,5 @@ class ChildProcesses:
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child.pid, number)
-    except ProcessLookupError:
-        pass

@@ -224,7 +224,7 @@ def _state(name: str, section: YamlSection) -> StateChannel:
     dimensions = []
     for key, part in section.sections("dimensions").items():
         part.allow("joint", "unit", "scale", "offset")
-        dimensions.append(Dimension(**_dimension(key, part)))
+        dimensions.append(_dimension(key, part))
     return StateChannel(name, _source(section, STATE_TYPES), tuple(dimensions))
 
 
@@ -235,10 +235,14 @@ def _action(name: str, section: YamlSection) -> ActionChannel:
         part.allow(
             "joint", "unit", "scale", "offset", "lower", "upper", "max_velocity", "max_jump", "beyond_limits"
         )  # fmt: skip
-        lower = part.number("lower")
+        plain, lower = _dimension(key, part), part.number("lower")
         dimensions.append(
             ActionDimension(
-                **_dimension(key, part),
+                name=plain.name,
+                joint=plain.joint,
+                unit=plain.unit,
+                scale=plain.scale,
+                offset=plain.offset,
                 lower=lower,
                 upper=part.number("upper", minimum=lower),
                 max_velocity=part.optional_number("max_velocity", minimum=0.0),
@@ -251,17 +255,17 @@ def _action(name: str, section: YamlSection) -> ActionChannel:
     )  # fmt: skip
 
 
-def _dimension(name: str, section: YamlSection) -> dict[str, object]:
+def _dimension(name: str, section: YamlSection) -> Dimension:
     scale = section.number("scale", default=1.0)
     if scale == 0.0:
         raise section.error("scale", "must not be 0: no message could say the value")
-    return {
-        "name": name,
-        "joint": section.text("joint", default=name),
-        "unit": section.text("unit", choices=UNITS),
-        "scale": scale,
-        "offset": section.number("offset", default=0.0),
-    }
+    return Dimension(
+        name=name,
+        joint=section.text("joint", default=name),
+        unit=section.text("unit", choices=UNITS),
+        scale=scale,
+        offset=section.number("offset", default=0.0),
+    )
 
 
 def _channel(dimensions: tuple[Dimension, ...]) -> Channel:

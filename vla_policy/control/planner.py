@@ -1,0 +1,234 @@
+"""When to ask the policy, and what of its answer a robot may follow: the decisions of the policy node, free of ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from vla_policy.control import safety
+from vla_policy.control.alignment import AlignedObservation, ObservationAligner, robot_inputs, state_input
+from vla_policy.control.executor import ChunkExecutor, to_nanoseconds
+from vla_policy.control.monitor import PolicyMonitor
+from vla_policy.control.robot import Robot
+from vla_policy.control.safety import SafetyGate
+from vla_policy.types import ActionChunk
+
+MAX_INSTRUCTION_CHARACTERS = 1000
+POLICY_ERROR = "policy_error"
+NO_INSTRUCTION = "no_instruction"
+_LONG_AGO_NS = -(1 << 62)
+_STAMP_JITTER_NS = 5_000_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """One question to the policy.
+
+    Args:
+        observation: what was seen, aligned.
+        instruction: what was asked for then.
+        asked_ns: when, in nanoseconds of the same clock as the observation.
+    """
+
+    observation: AlignedObservation
+    instruction: str
+    asked_ns: int
+
+    @property
+    def stamp_ns(self) -> int:
+        """The observation's time t0 in nanoseconds."""
+        return self.observation.stamp_ns
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the policy said: its chunk and how long it took, in seconds."""
+
+    chunk: ActionChunk
+    inference_s: float
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A chunk that may be published, with the exact time of its observation in nanoseconds."""
+
+    chunk: ActionChunk
+    stamp_ns: int
+
+
+class Planner:
+    """Turns messages into questions for the policy, and its answers into motions that passed the safety gate.
+
+    Args:
+        robot: the robot file.
+        execute_steps: actions that are executed before the policy is asked again.
+        max_horizon_s: how far after its observation a published chunk may reach, in seconds.
+        max_observation_age_s: how old an observation may be when its chunk is published, in seconds.
+        now_ns: current time, in nanoseconds of the clock that all later times are read from.
+
+    Raises:
+        ValueError: the executed part is longer than the published one.
+    """
+
+    def __init__(
+        self, robot: Robot, *, execute_steps: int, max_horizon_s: float, max_observation_age_s: float, now_ns: int
+    ) -> None:
+        self._dt_s = 1.0 / robot.rate_hz
+        if execute_steps * self._dt_s > max_horizon_s + 1e-6:
+            raise ValueError(
+                f"execute_steps {execute_steps} at {robot.rate_hz:g} Hz is {execute_steps * self._dt_s:.2f} s, more than "
+                f"max_horizon_s {max_horizon_s}: the robot would stand still before the next chunk"
+            )
+        self._robot = robot
+        self._period_ns = to_nanoseconds(execute_steps * self._dt_s)
+        self._hold_points = max(1, int(max_horizon_s / self._dt_s + 1e-6))
+        self._gate = SafetyGate(
+            robot.action_dimensions, max_horizon_s=max_horizon_s, max_observation_age_s=max_observation_age_s
+        )
+        self._aligner = ObservationAligner(robot_inputs(robot), now_ns)
+        self._distances = np.array([d.unit != "1" for d in robot.action_dimensions])
+        self._instruction: str | None = None
+        self.start(now_ns)
+
+    @property
+    def instruction(self) -> str | None:
+        """The present instruction, None while there is none."""
+        return self._instruction
+
+    def start(self, now_ns: int) -> None:
+        """Forgets past motions and counts; inputs and instruction stay."""
+        self.monitor = PolicyMonitor()
+        self._forget_motion(now_ns)
+
+    def instruct(self, text: str) -> str:
+        """Takes a new instruction; the policy is asked again at once.
+
+        Returns:
+            Why it is refused, "" when it is not. After a refused one the robot holds until a good one comes.
+        """
+        text = text.strip()
+        self._ask_again = True
+        if not text or len(text) > MAX_INSTRUCTION_CHARACTERS:
+            self._instruction = None
+            detail = f"an instruction has 1 to {MAX_INSTRUCTION_CHARACTERS} characters; got {len(text)}"
+            self.monitor.hold(NO_INSTRUCTION, detail)
+            return detail
+        self._instruction = text
+        return ""
+
+    def receive(self, name: str, value: np.ndarray, stamp_ns: int, now_ns: int) -> str:
+        """Takes in what a message carried; returns why it is refused, "" when it is not."""
+        if now_ns < self._now_ns:  # simulated time started over
+            self._forget_motion(now_ns)
+        self._now_ns = now_ns
+        self.monitor.received[name] += 1
+        refusal = self._aligner.push(name, value, stamp_ns, now_ns)
+        self.monitor.refused[name] += bool(refusal)
+        return refusal
+
+    def refuse(self, name: str) -> None:
+        """Counts a message that could not be read."""
+        self.monitor.received[name] += 1
+        self.monitor.refused[name] += 1
+
+    def next_job(self, now_ns: int) -> Job | None:
+        """Returns the question to ask now: a complete new observation after the executed part of the last chunk."""
+        if self._instruction is None:
+            return None
+        wait_ns = 0 if self._ask_again else self._period_ns - _STAMP_JITTER_NS
+        observation = self._aligner.newest(now_ns, after_ns=self._asked_t0_ns + wait_ns)
+        if observation is None:
+            return None
+        self._asked_t0_ns, self._ask_again = observation.stamp_ns, False
+        return Job(observation, self._instruction, now_ns)
+
+    def answer(
+        self, job: Job, answer: Answer | ValueError | RuntimeError, now_ns: int, clock_s: float
+    ) -> Motion | None:
+        """Decides what follows from the policy's answer: its chunk, a hold, or nothing new.
+
+        Args:
+            job: what was asked.
+            answer: the policy's answer or error.
+            now_ns: current time in nanoseconds.
+            clock_s: current time of a monotonic clock in seconds, for the rate.
+        """
+        if job.instruction != self._instruction or job.asked_ns > now_ns:
+            self.monitor.dropped += 1
+            return None
+        now_s, measured = now_ns / 1e9, self._measured(job)
+        if not isinstance(answer, Answer):
+            return self._hold(POLICY_ERROR, str(answer), measured, job.stamp_ns, now_s)
+        verdict = self._gate.check(answer.chunk, measured, now_s)
+        if verdict.chunk is None:
+            return self._hold(verdict.reason, verdict.detail, measured, job.stamp_ns, now_s)
+        self.monitor.chunk(
+            inference_s=answer.inference_s,
+            latency_s=(now_ns - job.stamp_ns) / 1e9,
+            seam_jump=self._seam_jump(verdict.chunk),
+            now_s=clock_s,
+        )
+        return self._follow(verdict.chunk, job.stamp_ns, now_s)
+
+    def stop(self, now_ns: int) -> Motion | None:
+        """Returns the motion that ends the present one where it is, None when nothing moves."""
+        now_s = now_ns / 1e9
+        if self._executor is None or self._executor.ends_at_s <= now_s:
+            return None
+        return self._follow(self._constant(self._executor.command(now_s), now_s), now_ns, now_s)
+
+    def holding(self, now_ns: int) -> dict[str, str]:
+        """Returns why the policy cannot be asked now, in words by input; empty while it can."""
+        reasons = {
+            n: why for n, why in self._aligner.gaps(now_ns).items() if robot_inputs(self._robot)[n].on_gap == "hold"
+        }
+        if self._instruction is None:
+            reasons[NO_INSTRUCTION] = f"no instruction on {self._robot.instruction_topic}"
+        return reasons
+
+    def words(self, now_ns: int, clock_s: float) -> dict[str, str]:
+        """Returns the monitor's report as text by key."""
+        return {"instruction": self._instruction or ""} | self.monitor.words(self._aligner.ages_s(now_ns), clock_s)
+
+    def state_of(self, job: Job) -> Float32[np.ndarray, " s"] | None:
+        """Returns the state vector of an observation, (s,) float32, None when a part of it is lost."""
+        parts = [job.observation.values[state_input(channel.name)] for channel in self._robot.state]
+        present = [part for part in parts if part is not None]
+        return np.concatenate(present) if len(present) == len(parts) else None
+
+    def _forget_motion(self, now_ns: int) -> None:
+        self._now_ns = now_ns
+        self._executor: ChunkExecutor | None = None
+        self._asked_t0_ns = _LONG_AGO_NS
+        self._ask_again = True
+
+    def _measured(self, job: Job) -> np.ndarray:
+        state = self.state_of(job)
+        return np.full(len(self._distances), np.nan, np.float32) if state is None else self._robot.measured(state)
+
+    def _seam_jump(self, chunk: ActionChunk) -> float:
+        first_s = chunk.t0_s + chunk.dt_s
+        if self._executor is None or self._executor.ends_at_s < first_s - 1e-6:
+            return 0.0
+        jump = np.abs(chunk.actions[0] - self._executor.command(first_s))[self._distances]
+        return float(jump.max(initial=0.0))
+
+    def _hold(self, reason: str, detail: str, measured: np.ndarray, stamp_ns: int, now_s: float) -> Motion | None:
+        self.monitor.hold(reason, detail)
+        self._ask_again = True
+        if reason == safety.AGE:
+            return None
+        commanded = np.full_like(measured, np.nan) if self._executor is None else self._executor.command(now_s)
+        position = self._gate.hold(commanded, measured)
+        return None if position is None else self._follow(self._constant(position, stamp_ns / 1e9), stamp_ns, now_s)
+
+    def _constant(self, position: np.ndarray, t0_s: float) -> ActionChunk:
+        return ActionChunk(np.tile(position, (self._hold_points, 1)), t0_s=t0_s, dt_s=self._dt_s)
+
+    def _follow(self, chunk: ActionChunk, stamp_ns: int, now_s: float) -> Motion:
+        if self._executor is None:
+            self._executor = ChunkExecutor(chunk.actions[0])
+        self._executor.replace(chunk, now_s)
+        return Motion(chunk, stamp_ns)
