@@ -25,7 +25,7 @@ class ModelConfig:
     head: HeadName = "flow"
     # How the modalities' tokens are fused.
     fusion: FusionName = "early"
-    # Frozen language encoder; its sentence embeddings are the instruction.
+    # Frozen language encoder; its word vectors are the instruction.
     instruction_encoder: Literal["minilm"] = "minilm"
     # Action dimensions predicted relative to the measured state of the same name; None = every action dimension in rad
     # that the state also has. All others are absolute.
@@ -124,8 +124,8 @@ class TrainConfig:
     state_dropout: float = 0.1
     # Probability that a sample loses the instruction.
     instruction_dropout: float = 0.05
-    # Gaussian noise on the instruction embedding, in standard deviations of the training texts.
-    instruction_noise: float = 0.2
+    # Gaussian noise on the instruction's word vectors, in standard deviations of the training texts.
+    instruction_noise: float = 0.5
     # Gaussian noise on the state, in standard deviations of the training states.
     state_noise: float = 0.0
     # Share of the episodes held out for validation, 0 .. 1.

@@ -2,7 +2,8 @@
 
 from vla_policy.encoders.missing import MissingToken
 from vla_policy.encoders.state import VectorEncoder
-from vla_policy.encoders.text import SentenceEncoder
+from vla_policy.encoders.text import InstructionEncoder
 from vla_policy.encoders.vision import ConvVisionEncoder
+from vla_policy.encoders.words import WordPooling
 
-__all__ = ["ConvVisionEncoder", "MissingToken", "SentenceEncoder", "VectorEncoder"]
+__all__ = ["ConvVisionEncoder", "InstructionEncoder", "MissingToken", "VectorEncoder", "WordPooling"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vla_policy.config import ModelConfig
 from vla_policy.embodiment import Embodiment
-from vla_policy.encoders import ConvVisionEncoder, MissingToken, SentenceEncoder, VectorEncoder
+from vla_policy.encoders import ConvVisionEncoder, InstructionEncoder, MissingToken, VectorEncoder, WordPooling
 from vla_policy.fusion import build_fusion
 from vla_policy.types import Observation, TokenGroup
 from vla_policy.vla.heads import build_head
@@ -54,7 +54,7 @@ class VLAModel(nn.Module):
             }
         )
         self.state = VectorEncoder(state_dim, width)
-        self.instruction = VectorEncoder(SentenceEncoder.width, width)
+        self.instruction = WordPooling(InstructionEncoder.width, width, config.heads)
         modalities = (INSTRUCTION, STATE, *embodiment.cameras)
         if len(set(modalities)) != len(modalities):
             raise ValueError(f"a camera cannot be called {STATE!r} or {INSTRUCTION!r}; got {', '.join(embodiment.cameras)}")
@@ -124,7 +124,8 @@ class VLAModel(nn.Module):
         )
         groups = {
             INSTRUCTION: self.missing[INSTRUCTION](
-                self.instruction(self.normalizer.instruction(spoken)), observation.instruction_mask[:, 0]
+                self.instruction(self.normalizer.instruction(spoken), observation.instruction_mask),
+                observation.instruction_mask.any(dim=1),
             ),
             STATE: self.missing[STATE](self.state(self.normalizer.state(state)), observation.state_mask[:, -1]),
         }

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vla_policy.embodiment import Embodiment
+from vla_policy.types import TokenGroup
 
-# Embedding dimensions have a standard deviation near 0.03 over varied texts; one that never varies must not explode.
-_INSTRUCTION_STD_FLOOR = 0.005
+_INSTRUCTION_STD_FLOOR = 0.005  # a word vector's dimension that never varies must not explode
 
 
 class Moments(Protocol):
@@ -44,7 +44,7 @@ class Normalization:
         state_std: (s,), over 0.
         action_mean: (k, a), of the chunk's actions after the relative transform.
         action_std: (k, a), over 0.
-        instruction_mean: (e,), over the training texts' embeddings.
+        instruction_mean: (e,), over the training texts' word vectors.
         instruction_std: (e,), over 0.
     """
 
@@ -56,15 +56,14 @@ class Normalization:
     instruction_std: tuple[float, ...]
 
     @classmethod
-    def of(cls, statistics: StateActionStatistics, embeddings: Float[Tensor, "n l e"]) -> Normalization:
+    def of(cls, statistics: StateActionStatistics, words: TokenGroup) -> Normalization:
         """Returns the normalisation of a dataset.
 
         Args:
             statistics: of the dataset's states and action chunks.
-            embeddings: of the distinct training texts; sentence embeddings of similar commands are nearly collinear,
-                so what tells them apart has to be scaled up.
+            words: word vectors of the distinct training texts.
         """
-        rows = embeddings.flatten(0, 1).double()
+        rows = words.tokens[words.mask].double()
         std = rows.std(dim=0, correction=0).clamp_min(_INSTRUCTION_STD_FLOOR)
         return cls(
             state_mean=tuple(statistics.state.mean),
