@@ -77,7 +77,7 @@ def joint_state_to_vector(message: JointState, dimensions: Sequence[Dimension]) 
     Raises:
         MessageError: a name is missing or given twice, or a value is missing or not finite.
     """
-    return _ordered(message.name, [message.position], dimensions, "joint state")[0]
+    return _ordered(list(message.name), [list(message.position)], dimensions, "joint state")[0]
 
 
 def vector_to_joint_state(
@@ -99,10 +99,12 @@ def chunk_to_trajectory(chunk: ActionChunk, dimensions: Sequence[Dimension], sta
     """
     message = JointTrajectory(joint_names=[d.joint for d in dimensions])
     message.header.stamp = ns_to_time(stamp_ns)
+    points = []
     for action, time_ns in zip(chunk.actions, point_times_ns(chunk) - to_nanoseconds(chunk.t0_s), strict=True):
         point = JointTrajectoryPoint(positions=_to_ros(action, dimensions))
         point.time_from_start = Duration(sec=int(time_ns // 1_000_000_000), nanosec=int(time_ns % 1_000_000_000))
-        message.points.append(point)
+        points.append(point)
+    message.points = points
     return message
 
 
@@ -112,14 +114,15 @@ def trajectory_to_chunk(message: JointTrajectory, dimensions: Sequence[Dimension
     Raises:
         MessageError: no points, missing names, values that are not finite, or points that are not at dt, 2 dt, ...
     """
-    if not message.points:
+    points = list(message.points)
+    if not points:
         raise MessageError("a trajectory needs at least one point")
-    times_ns = np.array([time_to_ns(point.time_from_start) for point in message.points])
+    times_ns = np.array([time_to_ns(point.time_from_start) for point in points])
     dt_ns = times_ns[-1] / len(times_ns)
     uneven = np.abs(times_ns - dt_ns * np.arange(1, len(times_ns) + 1)) > _UNIFORM_NS
     if dt_ns <= 0 or uneven.any():
         raise MessageError(f"points must be at dt, 2 dt, 3 dt ... after the stamp; got {times_ns / 1e9} s")
-    actions = _ordered(message.joint_names, [p.positions for p in message.points], dimensions, "trajectory")
+    actions = _ordered(list(message.joint_names), [list(p.positions) for p in points], dimensions, "trajectory")
     return ActionChunk(actions, t0_s=time_to_ns(message.header.stamp) / 1e9, dt_s=dt_ns / 1e9)
 
 

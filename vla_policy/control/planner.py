@@ -78,8 +78,8 @@ class Planner:
         self._dt_s = 1.0 / robot.rate_hz
         if execute_steps * self._dt_s > max_horizon_s + 1e-6:
             raise ValueError(
-                f"execute_steps {execute_steps} at {robot.rate_hz:g} Hz is {execute_steps * self._dt_s:.2f} s, more than "
-                f"max_horizon_s {max_horizon_s}: the robot would stand still before the next chunk"
+                f"execute_steps {execute_steps} at {robot.rate_hz:g} Hz is {execute_steps * self._dt_s:.2f} s, more "
+                f"than max_horizon_s {max_horizon_s}: the robot would stand still before the next chunk"
             )
         self._robot = robot
         self._period_ns = to_nanoseconds(execute_steps * self._dt_s)
@@ -181,9 +181,8 @@ class Planner:
 
     def holding(self, now_ns: int) -> dict[str, str]:
         """Returns why the policy cannot be asked now, in words by input; empty while it can."""
-        reasons = {
-            n: why for n, why in self._aligner.gaps(now_ns).items() if robot_inputs(self._robot)[n].on_gap == "hold"
-        }
+        gaps, inputs = self._aligner.gaps(now_ns), robot_inputs(self._robot)
+        reasons = {name: why for name, why in gaps.items() if inputs[name].on_gap == "hold"}
         if self._instruction is None:
             reasons[NO_INSTRUCTION] = f"no instruction on {self._robot.instruction_topic}"
         return reasons
