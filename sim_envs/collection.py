@@ -83,6 +83,7 @@ class _TaskLayouts:
     """The layouts of one task: tried in order, written in order, one more for every one that failed."""
 
     def __init__(self, task: str, config: CollectionConfig, stored: frozenset[str]) -> None:
+        self._task = task
         self._layouts = config.layouts
         self._stored = {seed for seed in self._layouts if source_id(task, seed) in stored}
         self.present = min(len(self._stored), config.episodes_per_task)
@@ -109,7 +110,10 @@ class _TaskLayouts:
         if attempt.episode is not None:
             return None
         if len(self._tried) == self._limit:
-            raise RuntimeError(f"the expert failed on more than half of the first {self._limit} layouts")
+            raise RuntimeError(
+                f"the expert failed on more than half of the first {self._limit} layouts of {self._task!r}; "
+                f"the last time because {attempt.failure}"
+            )
         self._tried.append(self._layouts[len(self._tried)])
         return None if self._tried[-1] in self._stored else self._tried[-1]
 

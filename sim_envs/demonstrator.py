@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
+from sim_envs.rollout import within_range
 from sim_envs.tabletop.env import TabletopEnv
 from sim_envs.tabletop.expert import Expert
 from vla_datasets.schema import Episode
@@ -110,7 +111,7 @@ class Demonstrator:
             actions.append(expert.act())
             executed = actions[-1]
             if disturbed:
-                executed = np.clip(executed + noise.next(), env.action_space.low, env.action_space.high)
+                executed = within_range(env, executed + noise.next())
             observation, _, terminated, truncated, info = env.step(executed)
             finished = terminated or truncated
         if not info["success"]:
