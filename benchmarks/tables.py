@@ -1,0 +1,139 @@
+"""Writes the tables of README.md and docs/ from the result files, between their markers.
+
+python benchmarks/tables.py           rewrites them
+python benchmarks/tables.py --check   fails when one is not what the result files say
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+from result_files import RESULTS, read_result
+
+ROOT = Path(__file__).resolve().parents[1]
+_MARKED = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+def _closed_loop(result: Mapping[str, Any]) -> str:
+    rows = [
+        ("training combinations, unseen layouts", result["training_combinations"]),
+        ("word and object combinations never demonstrated", result["held_out_combinations"]),
+        ("another instruction that fits the scene, judged by the first", result["shuffled_instructions"]),
+        *((f"without {_NAMES[name]}", rate) for name, rate in result["missing"].items()),
+    ]
+    return _rates("closed loop, MuJoCo tabletop", rows) + _source(result)
+
+
+def _skills(result: Mapping[str, Any]) -> str:
+    held_out = result["per_skill_held_out"]
+    rows = [(skill, *_cells(rate), *_cells(held_out[skill])) for skill, rate in result["per_skill"].items()]
+    header = ("skill", "training combinations", "95% interval", "n", "held-out combinations", "95% interval", "n")
+    return _table(header, rows) + _source(result)
+
+
+def _tasks(result: Mapping[str, Any]) -> str:
+    return _rates("task", list(result["per_task"].items())) + _source(result)
+
+
+def _latency(result: Mapping[str, Any]) -> str:
+    rows = [
+        (name, f"{result[key]['p50_ms']:.1f} ms", f"{result[key]['p99_ms']:.1f} ms", str(result[key]["n"]))
+        for key, name in (
+            ("policy", "observation to chunk, the policy alone"),
+            ("image_to_chunk", "camera image published to chunk received, ROS 2"),
+        )
+    ]
+    return _table(("latency", "p50", "p99", "n"), rows) + _source(result)
+
+
+def _throughput(result: Mapping[str, Any]) -> str:
+    rows = [
+        (name, *(f"{result[key][count]:,.0f} {unit}" for count in ("1", "2")))
+        for key, name, unit in (
+            ("collect_frames_per_s", "collecting demonstrations", "frames/s"),
+            ("train_samples_per_s", "training (torch threads)", "samples/s"),
+            ("eval_steps_per_s", "evaluating in closed loop", "steps/s"),
+        )
+    ]
+    return _table(("throughput", "1 process", "2 processes"), rows) + _source(result)
+
+
+_NAMES = {"wrist": "the wrist camera", "front": "the front camera", "state": "the joint state", "instruction": "words"}
+# Marker -> result file and what makes the table of it.
+TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "closed_loop": ("closed_loop", _closed_loop),
+    "closed_loop_skills": ("closed_loop", _skills),
+    "closed_loop_tasks": ("closed_loop", _tasks),
+    "latency": ("ros_latency", _latency),
+    "throughput": ("throughput", _throughput),
+}
+
+
+def fill(text: str, directory: Path = RESULTS) -> str:
+    """Returns a document with the text between its table markers made anew; empty where nothing was measured.
+
+    Args:
+        text: Markdown with ``<!-- table:<name> -->`` and ``<!-- /table -->``, each on a line of its own.
+        directory: where the result files are.
+
+    Raises:
+        ValueError: a marker names no table.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name = match[2]
+        if name not in TABLES:
+            raise ValueError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}")
+        file, make = TABLES[name]
+        result = read_result(file, directory)
+        return match[1] + ("" if result is None else make(result) + "\n") + match[3]
+
+    return _MARKED.sub(table, text)
+
+
+def main(check: bool = False) -> int:
+    """Rewrite the tables in README.md and docs/.
+
+    Args:
+        check: change nothing; fail when a table is out of date.
+    """
+    stale = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        filled = fill(text)
+        if filled != text:
+            stale.append(str(path.relative_to(ROOT)))
+            if not check:
+                path.write_text(filled, encoding="utf-8")
+    for name in stale:
+        print(f"{name}: {'out of date; run python benchmarks/tables.py' if check else 'tables written'}")
+    return 1 if check and stale else 0
+
+
+def _rates(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    return _table((title, "success", "95% interval", "episodes"), [(name, *_cells(rate)) for name, rate in rows])
+
+
+def _cells(rate: Mapping[str, Any]) -> tuple[str, str, str]:
+    low, high = rate["ci95"]
+    return f"{rate['rate']:.1%}", f"{low:.1%} to {high:.1%}", str(rate["n"])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _source(result: Mapping[str, Any]) -> str:
+    return (
+        f"\n\n<sub>{result['machine']}; {result['date'][:10]}, commit {result['commit']}; `{result['command']}`</sub>"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))
