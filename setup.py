@@ -16,6 +16,7 @@ DEPENDENCIES = [
     "pyyaml>=6.0",
     "rich>=13.7",
     "safetensors>=0.5",
+    "tokenizers>=0.20",
     "torch>=2.13",
     "tyro>=0.9",
 ]

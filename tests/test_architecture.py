@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
@@ -57,11 +58,15 @@ def imports(source: str) -> Iterator[Import]:
 
 def is_forbidden(package: str, relative: str, found: Import) -> bool:
     """Whether a file of a package, named from the repository root, must not have this import."""
-    if found.top not in FORBIDDEN[package] and not (package != "ros2_nodes" and found.top.endswith("_msgs")):
+    if found.top not in FORBIDDEN[package] and not (package != "ros2_nodes" and is_ros(found.top)):
         return False
     if relative.startswith("vla_policy/cli/") and found.is_lazy:
         return False
     return found.top not in EXEMPT.get(relative, set())
+
+
+def is_ros(module: str) -> bool:
+    return module in ROS or module.endswith(("_msgs", "_srvs"))
 
 
 def sources(package: str) -> list[Path]:
@@ -99,19 +104,34 @@ def test_the_check_sees_what_it_should(package: str, relative: str, source: str,
     assert any(is_forbidden(package, relative, found) for found in imports(source)) is expected
 
 
-def test_the_core_imports_only_what_it_depends_on() -> None:
+@pytest.mark.parametrize(
+    ("package", "extras"),
+    [("vla_policy", []), ("vla_datasets", ["train"]), ("sim_envs", ["sim", "train"]), ("ros2_nodes", ["sim"])],
+)
+def test_what_is_imported_is_declared(package: str, extras: list[str]) -> None:
     setup = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     assigned = {ast.unparse(node.targets[0]): node.value for node in setup.body if isinstance(node, ast.Assign)}
-    declared = {re.split(r"[^\w-]", line)[0].lower() for line in ast.literal_eval(assigned["DEPENDENCIES"])}
+    lines = list(ast.literal_eval(assigned["DEPENDENCIES"]))
+    lines += [line for extra in extras for line in ast.literal_eval(assigned["EXTRAS"])[extra]]
+    declared = {re.split(r"[^\w-]", line)[0].lower() for line in lines}
     providers = packages_distributions()
+    known = {*sys.stdlib_module_names, *PACKAGES}
     undeclared = {
         f"{path.relative_to(ROOT)}:{found.line} imports {found.module}"
-        for path in sources("vla_policy")
+        for path in sources(package)
         for found in imports(path.read_text(encoding="utf-8"))
-        if not found.is_lazy and found.top not in {*sys.stdlib_module_names, *PACKAGES, ""}
+        if found.top not in known and not is_ros(found.top)
+        if not (found.is_lazy and path.parent.name == "cli")
         if not declared & {name.lower().replace("_", "-") for name in providers.get(found.top, [found.top])}
     }
     assert not undeclared, "\n".join(sorted(undeclared))
+
+
+def test_package_xml_names_the_ros_packages_in_use() -> None:
+    declared = {element.text for element in ElementTree.parse(ROOT / "package.xml").getroot().iter("exec_depend")}
+    files = [*sources("ros2_nodes"), *(ROOT / "launch").glob("*.py")]
+    used = {found.top for path in files for found in imports(path.read_text(encoding="utf-8")) if is_ros(found.top)}
+    assert used == {name for name in declared if name and is_ros(name)}
 
 
 @pytest.mark.parametrize("directory", ["datasets", "launch"])
