@@ -137,7 +137,7 @@ class TrainConfig:
     # Seconds between two checkpoints.
     checkpoint_every_s: float = 180.0
     # Memory for the decoded demonstrations, in GB.
-    ram_budget_gb: float = 8.0
+    ram_budget_gb: float = 16.0
     # Torch threads; 0: as many as there are cores.
     threads: int = 0
 

@@ -11,7 +11,7 @@ from vla_policy.attention.norm import LayerNorm
 
 
 class FeedForward(nn.Module):
-    """W2 gelu(W1 x), tanh approximation.
+    """W2 gelu(W1 x).
 
     Args:
         width: width of input and output.
@@ -25,7 +25,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Returns the transformed tokens, same shape."""
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(F.gelu(self.up(x)))
 
 
 class TransformerBlock(nn.Module):

@@ -22,4 +22,4 @@ class VectorEncoder(nn.Module):
 
     def forward(self, vectors: Float[Tensor, "b n s"]) -> Float[Tensor, "b n d"]:
         """Returns a token for each of the n vectors."""
-        return self.down(F.gelu(self.up(vectors), approximate="tanh"))
+        return self.down(F.gelu(self.up(vectors)))

@@ -34,4 +34,4 @@ class WordPooling(nn.Module):
         words = self.project(words)
         queries = self.queries.to(words.dtype).expand(len(words), -1, -1)
         found = self.attention(queries, words, mask)
-        return self.down(F.gelu(self.up(found.flatten(1)), approximate="tanh"))[:, None]
+        return self.down(F.gelu(self.up(found.flatten(1))))[:, None]

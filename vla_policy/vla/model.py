@@ -62,9 +62,8 @@ class VLAModel(nn.Module):
         self.fusion = build_fusion(config.fusion, modalities, width=width, heads=config.heads, layers=config.layers)
         self.head = build_head(config, len(embodiment.action))
         self.state_head = nn.Sequential(
-            nn.Linear(2 * width * len(embodiment.cameras), width), nn.GELU("tanh"), nn.Linear(width, state_dim)
+            nn.Linear(2 * width * len(embodiment.cameras), width), nn.GELU(), nn.Linear(width, state_dim)
         )
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def encode(self, observation: Observation) -> TokenGroup:
         """Returns the fused tokens of an observation.

@@ -1,0 +1,131 @@
+"""`vla train`: a policy from demonstrations."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from vla_policy.config import ModelConfig, TrainConfig
+
+
+def train(
+    data: Path,
+    out: Path,
+    train: TrainConfig,
+    model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen)
+    resume: bool = False,
+) -> int:
+    """Train a policy from demonstrations.
+
+    The newest weights are always at OUT/checkpoint. Ctrl-C saves and stops; the same command with --resume goes on
+    exactly there.
+
+    Args:
+        data: directory of the demonstration store.
+        out: directory of the run; made when it is not there.
+        train: how to train.
+        model: shape of the model.
+        resume: go on with the run in `out`.
+
+    Returns:
+        0 when the run is finished, 130 when it was stopped.
+    """
+    import torch
+    from rich.console import Console
+
+    from vla_datasets.loader import RamLoader
+    from vla_datasets.statistics import compute_statistics
+    from vla_datasets.store import DemonstrationStore
+    from vla_policy.cli.reporting import TrainingReport
+    from vla_policy.encoders import InstructionEncoder
+    from vla_policy.training.checkpoint import CheckpointManager
+    from vla_policy.training.state import STATE_NAME
+    from vla_policy.training.trainer import MultimodalTrainer
+    from vla_policy.training.vla_task import VLATask
+    from vla_policy.vla.model import VLAModel
+    from vla_policy.vla.normalize import Normalization
+
+    if not resume and (out / STATE_NAME).exists():
+        raise FileExistsError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
+    if train.threads:
+        torch.set_num_threads(train.threads)
+    console = Console()
+    store = DemonstrationStore.open(data)
+    common = {"chunk_size": model.chunk_size, "batch_size": train.batch_size, "seed": train.seed}
+    common |= {"validation_fraction": train.validation_fraction, "ram_budget_gb": train.ram_budget_gb}
+    with console.status(f"decoding {data}"):
+        loader = RamLoader(store, split="training", **common)
+        held_out = RamLoader(store, split="validation", **common)
+    words = InstructionEncoder().embed(loader.texts)
+    statistics = compute_statistics(
+        store,
+        chunk_size=model.chunk_size,
+        relative_names=model.relative_names(store.embodiment),
+        validation_fraction=train.validation_fraction,
+    )
+    torch.manual_seed(train.seed)
+    policy = VLAModel(model, store.embodiment, Normalization.of(statistics, words))
+    meta: dict[str, Any] = {"dataset": str(data), "dataset_fingerprint": store.fingerprint, "train": vars(train)}
+    task = VLATask(
+        policy,
+        train,
+        words=words,
+        validation=held_out.batches,
+        checkpoints=CheckpointManager(out),
+        statistics=statistics.to_json(),
+        meta=meta,
+    )
+    parameters = sum(parameter.numel() for parameter in policy.parameters())
+    console.print(
+        f"{len(loader)} samples, {len(held_out)} held out, {len(loader.texts)} instructions; "
+        f"{parameters / 1e6:.1f} M parameters, head {model.head}, fusion {model.fusion}"
+    )
+    identity = {"model": model.to_json(), "train": _resumable(train), "dataset": store.fingerprint}
+    with StopOnInterrupt() as stop, TrainingReport(out, console, train.batch_size) as report:
+        trainer = MultimodalTrainer(
+            task,
+            train,
+            run_directory=out,
+            identity=identity,
+            on_step=report.step,
+            on_validation=report.validation,
+            stop=stop,
+        )
+        if resume:
+            position = trainer.resume()
+            console.print(f"resumed at step {position.step}")
+        finished = trainer.fit(loader.batches)
+    step = trainer.position.step
+    console.print(f"{'finished' if finished else 'stopped'} at step {step}; policy in {task.checkpoints.newest}")
+    if not finished:
+        console.print("the same command with --resume goes on from here")
+    return 0 if finished else 130
+
+
+class StopOnInterrupt:
+    """Asked, says whether Ctrl-C or a termination came inside the block; a second one interrupts at once."""
+
+    def __enter__(self) -> StopOnInterrupt:
+        self._came = False
+        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        return self._came
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._came:
+            raise KeyboardInterrupt
+        self._came = True
+
+
+def _resumable(config: TrainConfig) -> dict[str, Any]:
+    """What must not change between the parts of one run: everything but where it is saved and how it is watched."""
+    free = {"checkpoint_every_s", "validation_every", "validation_batches", "ram_budget_gb", "threads"}
+    return {name: value for name, value in vars(config).items() if name not in free}

@@ -1,0 +1,207 @@
+"""Checkpoints: a directory of `model.safetensors` (bf16) and `config.json`, all that is needed to run a policy."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vla_policy.config import ModelConfig, model_config_from_json
+from vla_policy.embodiment import Embodiment
+from vla_policy.training.files import (
+    CheckpointError,
+    file_sha256,
+    read_tensors,
+    sync_directory,
+    write_json,
+    write_tensors,
+)
+from vla_policy.vla.model import VLAModel
+from vla_policy.vla.normalize import Normalization
+
+FORMAT = "vla_policy.checkpoint"
+VERSION = 1
+WEIGHTS_NAME = "model.safetensors"
+CONFIG_NAME = "config.json"
+_KEYS = {"format", "version", "weights_sha256", "model", "embodiment", "normalization", "statistics", "meta"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Args:
+        model: in evaluation mode, float32.
+        statistics: of the dataset, as its own JSON, for the record; the model carries its normalisation.
+        meta: how it was made: step, dataset fingerprint, code version, ...
+        identifier: 12 hex digits of the weights' SHA-256.
+    """
+
+    model: VLAModel
+    statistics: dict[str, Any]
+    meta: dict[str, Any]
+    identifier: str
+
+    @property
+    def embodiment(self) -> Embodiment:
+        """The body that it was trained for."""
+        return self.model.embodiment
+
+    @property
+    def config(self) -> ModelConfig:
+        """The shape of the model."""
+        return self.model.config
+
+
+def save_checkpoint(
+    directory: str | Path, model: VLAModel, *, statistics: dict[str, Any], meta: dict[str, Any]
+) -> None:
+    """Writes a checkpoint with the model's weights rounded to bf16; the directory appears whole or not at all.
+
+    Args:
+        directory: a checkpoint that is there is replaced.
+        model: to save.
+        statistics: JSON-ready statistics of the dataset.
+        meta: JSON-ready facts on the training.
+
+    Raises:
+        FileExistsError: the directory exists and holds something else.
+    """
+    directory = Path(directory)
+    if directory.exists() and not (directory / CONFIG_NAME).is_file():
+        raise FileExistsError(f"{directory} exists and is no checkpoint: choose another path")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    fresh = directory.with_name(f".{directory.name}.new-{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    weights = {name: tensor.bfloat16() for name, tensor in model.state_dict().items()}
+    write_tensors(fresh / WEIGHTS_NAME, weights, {"format": FORMAT})
+    config = {
+        "format": FORMAT,
+        "version": VERSION,
+        "weights_sha256": file_sha256(fresh / WEIGHTS_NAME),
+        "model": model.config.to_json(),
+        "embodiment": model.embodiment.to_json(),
+        "normalization": model.normalization.to_json(),
+        "statistics": statistics,
+        "meta": meta,
+    }
+    write_json(fresh / CONFIG_NAME, config)
+    sync_directory(fresh)
+    old = directory.with_name(f".{directory.name}.old-{os.getpid()}")
+    if directory.exists():
+        directory.rename(old)
+    fresh.rename(directory)
+    sync_directory(directory.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
+    """Returns the checkpoint in a directory; nothing in it is ever executed.
+
+    Raises:
+        CheckpointError: a file is missing, truncated, changed, of another program or version, or does not fit itself.
+    """
+    directory = Path(directory)
+    config = _read_config(directory)
+    weights_path = directory / WEIGHTS_NAME
+    weights, _ = read_tensors(weights_path)
+    digest = file_sha256(weights_path)
+    if digest != config["weights_sha256"]:
+        raise CheckpointError(
+            f"{weights_path} is not the file that {CONFIG_NAME} was written for: SHA-256 {digest[:12]} instead of "
+            f"{str(config['weights_sha256'])[:12]}; copy both files of one checkpoint"
+        )
+    try:
+        model = VLAModel(
+            model_config_from_json(config["model"]),
+            Embodiment.from_json(config["embodiment"]),
+            Normalization.from_json(config["normalization"]),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{directory / CONFIG_NAME} does not describe a model: {error}") from error
+    copy_weights(model.state_dict(), weights, str(weights_path))
+    model.eval().requires_grad_(False).to(device)
+    return Checkpoint(model, config["statistics"], config["meta"], digest[:12])
+
+
+def copy_weights(target: dict[str, Tensor], source: dict[str, Tensor], what: str) -> None:
+    """Copies tensors by name into those of the target.
+
+    Raises:
+        CheckpointError: names or shapes differ, or a value is not finite.
+    """
+    missing, unknown = sorted(set(target) - set(source)), sorted(set(source) - set(target))
+    if missing or unknown:
+        raise CheckpointError(f"{what} lacks {_some(missing)} and has unknown {_some(unknown)}: made by other code")
+    with torch.no_grad():
+        for name, tensor in target.items():
+            if tensor.shape != source[name].shape:
+                expected, got = tuple(tensor.shape), tuple(source[name].shape)
+                raise CheckpointError(f"{what}: {name} must have the shape {expected}; got {got}")
+            if not source[name].isfinite().all():
+                raise CheckpointError(f"{what}: {name} holds values that are not finite")
+            tensor.copy_(source[name])
+
+
+class CheckpointManager:
+    """Keeps the newest checkpoints of a run: `checkpoints/step-<n>`, and a link `checkpoint` to the newest.
+
+    Args:
+        run_directory: of the run.
+        keep: checkpoints to keep.
+    """
+
+    def __init__(self, run_directory: str | Path, keep: int = 2) -> None:
+        self.run_directory = Path(run_directory)
+        self.keep = keep
+
+    @property
+    def newest(self) -> Path:
+        """The link to the newest checkpoint; it moves atomically."""
+        return self.run_directory / "checkpoint"
+
+    def save(self, model: VLAModel, *, statistics: dict[str, Any], meta: dict[str, Any]) -> Path:
+        """Saves the model as the newest checkpoint and drops the oldest; `meta["step"]` names it.
+
+        Returns:
+            The directory.
+        """
+        directory = self.run_directory / "checkpoints" / f"step-{meta['step']:08d}"
+        save_checkpoint(directory, model, statistics=statistics, meta=meta)
+        link = self.run_directory / f".checkpoint-{os.getpid()}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(directory.relative_to(self.run_directory), target_is_directory=True)
+        os.replace(link, self.newest)
+        kept = sorted(path for path in directory.parent.iterdir() if re.fullmatch(r"step-\d+", path.name))
+        for path in kept[: -self.keep]:
+            shutil.rmtree(path)
+        return directory
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG_NAME
+    if not path.is_file():
+        raise CheckpointError(f"{directory} is no checkpoint: it has no {CONFIG_NAME}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}): truncated or foreign") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of vla_policy: it must name the format {FORMAT!r}")
+    if config.get("version") != VERSION:
+        raise CheckpointError(f"{path} has the format version {config.get('version')}; this code reads {VERSION}")
+    if set(config) != _KEYS:
+        raise CheckpointError(f"{path} must have the keys {sorted(_KEYS)}; got {sorted(config)}")
+    return config
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:5]) or 'nothing'}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"

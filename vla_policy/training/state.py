@@ -1,0 +1,98 @@
+"""The exact state of an interrupted training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vla_policy.training.checkpoint import copy_weights
+from vla_policy.training.ema import ExponentialMovingAverage
+from vla_policy.training.files import CheckpointError, read_tensors, write_tensors
+
+STATE_NAME = "training_state.safetensors"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands.
+
+    Args:
+        step: steps done.
+        total_steps: steps of the whole run; None while that is not known yet.
+        elapsed_s: seconds trained so far.
+    """
+
+    step: int
+    total_steps: int | None
+    elapsed_s: float
+
+
+def save_state(
+    directory: Path,
+    position: Position,
+    model: nn.Module,
+    average: ExponentialMovingAverage,
+    optimizer: torch.optim.AdamW,
+    identity: dict[str, Any],
+) -> None:
+    """Writes everything that a run needs to go on, in one atomic file.
+
+    Random numbers need no state: those of a step are drawn from (seed, step), and so is the order of the data.
+
+    Args:
+        directory: of the run.
+        position: where the run stands.
+        model: its weights.
+        average: the moving average of them.
+        optimizer: its moments.
+        identity: JSON-ready facts that must be the same when the run goes on.
+    """
+    tensors = _named(model, average, optimizer)
+    metadata = {"position": vars(position), "identity": identity}
+    write_tensors(directory / STATE_NAME, tensors, metadata)
+
+
+def load_state(
+    directory: Path,
+    model: nn.Module,
+    average: ExponentialMovingAverage,
+    optimizer: torch.optim.AdamW,
+    identity: dict[str, Any],
+) -> Position:
+    """Restores what `save_state` wrote, bit by bit.
+
+    Raises:
+        CheckpointError: there is no state, it is damaged, or it belongs to another configuration or dataset.
+    """
+    path = directory / STATE_NAME
+    if not path.is_file():
+        raise CheckpointError(f"{directory} holds no run to resume: {STATE_NAME} is missing; start without --resume")
+    source, metadata = read_tensors(path)
+    differences = [
+        f"  {key}: this run {identity.get(key)!r}, saved run {metadata['identity'].get(key)!r}"
+        for key in sorted({*identity, *metadata["identity"]})
+        if identity.get(key) != metadata["identity"].get(key)
+    ]
+    if differences:
+        raise CheckpointError(f"{path} belongs to a run with other settings:\n" + "\n".join(differences))
+    for parameter in model.parameters():
+        optimizer.state[parameter] = {"step": torch.zeros(())} | {key: torch.zeros_like(parameter) for key in _MOMENTS}
+    copy_weights(_named(model, average, optimizer), source, str(path))
+    return Position(**metadata["position"])
+
+
+def _named(
+    model: nn.Module, average: ExponentialMovingAverage, optimizer: torch.optim.AdamW
+) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"model/{name}"] = parameter.detach()
+        tensors[f"average/{name}"] = average.average[name]
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer/{key}/{name}"] = value
+    return tensors

@@ -1,0 +1,200 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vla_policy.config import TrainConfig
+from vla_policy.training.ema import ExponentialMovingAverage
+from vla_policy.training.schedule import WarmupCosineScheduler
+from vla_policy.training.state import Position, load_state, save_state
+
+Batch = TypeVar("Batch")
+BatchT = TypeVar("BatchT", contravariant=True)
+
+# Steps after which a run of `minutes` fixes its number of steps, from the throughput after the first fifth of them.
+MEASURED_STEPS = 100
+# Share of the time that validation and checkpoints may take.
+_OVERHEAD = 0.03
+
+
+class TrainingDiverged(ValueError):
+    """The loss or its gradient is not finite."""
+
+
+class TrainingTask(Protocol[BatchT]):
+    """What the loop trains: a model and its loss."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model whose parameters are trained."""
+        ...
+
+    def loss(self, batch: BatchT, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the loss and its named parts; all randomness comes from the generator."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Returns figures on held-out data, with the model's current weights."""
+        ...
+
+    def save_checkpoint(self, step: int) -> None:
+        """Saves the model's current weights for use."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """What the loop reports after every step: steps done and in all, the loss and its parts, throughput."""
+
+    step: int
+    total_steps: int | None
+    losses: dict[str, float]
+    learning_rate: float
+    step_s: float
+
+
+class MultimodalTrainer(Generic[Batch]):
+    """AdamW with warm-up and cosine, clipping, bf16 autocast and EMA; stops and resumes bit-exactly on one machine.
+
+    Args:
+        task: model and loss.
+        config: how to train.
+        run_directory: where the training state is kept.
+        identity: JSON-ready facts that must be the same when the run is resumed.
+        on_step: called after every step.
+        on_validation: called with the step and the figures of every validation, which sees the averaged weights.
+        stop: asked after every step; True ends the run early, saved.
+    """
+
+    def __init__(
+        self,
+        task: TrainingTask[Batch],
+        config: TrainConfig,
+        *,
+        run_directory: Path,
+        identity: dict[str, Any],
+        on_step: Callable[[TrainingProgress], None] = lambda progress: None,
+        on_validation: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.task = task
+        self.config = config
+        self.run_directory = run_directory
+        self.identity = identity
+        self.on_step = on_step
+        self.on_validation = on_validation
+        self.stop = stop
+        self.model = task.model
+        self.device = next(self.model.parameters()).device
+        self.average = ExponentialMovingAverage(self.model, config.ema_decay)
+        self.optimizer = _optimizer(self.model, config)
+        self.scheduler = WarmupCosineScheduler(config.learning_rate, config.warmup_steps, config.final_learning_rate)
+        self.position = Position(0, config.steps, 0.0)
+
+    def resume(self) -> Position:
+        """Restores the saved state of the run directory.
+
+        Raises:
+            CheckpointError: there is none, or it does not belong to this run.
+        """
+        self.position = load_state(self.run_directory, self.model, self.average, self.optimizer, self.identity)
+        return self.position
+
+    def fit(self, batches: Callable[[int], Iterator[Batch]]) -> bool:
+        """Trains to the end or until stopped, and saves.
+
+        Args:
+            batches: start step -> endless batches from there on.
+
+        Returns:
+            Whether the run is finished.
+
+        Raises:
+            TrainingDiverged: the loss or its gradient is not finite; the last saved state remains.
+        """
+        self.run_directory.mkdir(parents=True, exist_ok=True)
+        self.model.train()
+        began_s = time.monotonic() - self.position.elapsed_s
+        measured_s = saved_s = time.monotonic()
+        data = batches(self.position.step)
+        while not self._finished and not self.stop():
+            step, start_s = self.position.step, time.monotonic()
+            losses, learning_rate = self._step(next(data), step)
+            now_s = time.monotonic()
+            if step + 1 == MEASURED_STEPS // 5:
+                measured_s = now_s
+            total_steps = self.position.total_steps or self._total_steps(step + 1, now_s - began_s, now_s - measured_s)
+            self.position = Position(step + 1, total_steps, now_s - began_s)
+            self.on_step(TrainingProgress(step + 1, total_steps, losses, learning_rate, now_s - start_s))
+            if (step + 1) % self.config.validation_every == 0 or self._finished:
+                self._validate()
+            if time.monotonic() - saved_s >= self.config.checkpoint_every_s:
+                self._save()
+                saved_s = time.monotonic()
+        self._save()
+        return self._finished
+
+    @property
+    def _finished(self) -> bool:
+        return self.position.total_steps is not None and self.position.step >= self.position.total_steps
+
+    def _step(self, batch: Batch, step: int) -> tuple[dict[str, float], float]:
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
+        learning_rate = self.scheduler.learning_rate(step, self.position.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            loss, parts = self.task.loss(batch, generator)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        losses = {"loss": float(loss.detach()), "gradient_norm": float(norm)} | {name: float(v) for name, v in parts.items()}
+        if not math.isfinite(losses["loss"] + losses["gradient_norm"]):
+            raise TrainingDiverged(
+                f"step {step}: loss {losses['loss']}, gradient norm {losses['gradient_norm']}; lower --learning-rate "
+                f"(now {self.config.learning_rate}) or look for values that are not finite in the dataset"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(step)
+        return losses, learning_rate
+
+    def _total_steps(self, step: int, elapsed_s: float, measured_s: float) -> int | None:
+        """Returns how many steps fit the wall-clock budget once that can be told, else None."""
+        if self.config.minutes is None:
+            return None
+        remaining_s = 60 * self.config.minutes - elapsed_s
+        if remaining_s <= 0:
+            return step
+        if step < MEASURED_STEPS:
+            return None
+        step_s = measured_s / (MEASURED_STEPS - MEASURED_STEPS // 5)
+        return step + int(remaining_s * (1 - _OVERHEAD) / step_s)
+
+    def _validate(self) -> None:
+        self.model.eval()
+        with self.average.applied(), torch.no_grad():
+            figures = self.task.validate()
+        self.model.train()
+        self.on_validation(self.position.step, figures)
+
+    def _save(self) -> None:
+        save_state(self.run_directory, self.position, self.model, self.average, self.optimizer, self.identity)
+        with self.average.applied():
+            self.task.save_checkpoint(self.position.step)
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """Decays matrices and convolutions alone: norms, biases and embeddings of a single row keep their scale."""
+    decayed = [p for p in model.parameters() if p.dim() >= 2]
+    kept = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)

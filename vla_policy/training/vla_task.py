@@ -1,0 +1,109 @@
+"""Training of a `VLAModel` on demonstrations, as a task of the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vla_policy.config import TrainConfig
+from vla_policy.training.augmentation import MultimodalAugmentation
+from vla_policy.training.checkpoint import CheckpointManager
+from vla_policy.types import DemonstrationBatch, Observation, TokenGroup
+from vla_policy.vla.model import VLAModel
+
+
+class VLATask:
+    """Loss, validation and checkpoints of a policy.
+
+    Args:
+        model: to train.
+        config: how to train.
+        words: of the loader's texts, (n, l, e) with their mask.
+        validation: start step -> batches of the held-out split.
+        checkpoints: where to save.
+        statistics: JSON-ready statistics of the dataset, for the checkpoints.
+        meta: JSON-ready facts for the checkpoints; the step is added.
+    """
+
+    def __init__(
+        self,
+        model: VLAModel,
+        config: TrainConfig,
+        *,
+        words: TokenGroup,
+        validation: Callable[[int], Iterator[DemonstrationBatch]],
+        checkpoints: CheckpointManager,
+        statistics: dict[str, Any],
+        meta: dict[str, Any],
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.words = words
+        self.validation = validation
+        self.checkpoints = checkpoints
+        self.statistics = statistics
+        self.meta = meta
+        self.augmentation = MultimodalAugmentation(config, model.normalization)
+        self.device = next(model.parameters()).device
+
+    def loss(self, batch: DemonstrationBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the training loss of an augmented batch, and its parts."""
+        observation = self._to_device(self.augmentation(observe(batch, self.words), generator))
+        return self.model.loss(observation, batch.actions.to(self.device), batch.action_mask.to(self.device), generator)
+
+    def validate(self) -> dict[str, float]:
+        """Returns the loss and the errors of sampled actions on the first batches of the held-out split.
+
+        Nothing is dropped and nothing noised; the randomness is the same at every validation. ``action_error_<unit>``
+        is the mean absolute error over the valid steps of all action dimensions of that unit.
+        """
+        generator = torch.Generator().manual_seed(0)
+        sums: dict[str, float] = {}
+        count = self.config.validation_batches
+        for batch in islice(self.validation(0), count):
+            observation = self._to_device(observe(batch, self.words))
+            actions, mask = batch.actions.to(self.device), batch.action_mask.to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+                loss, parts = self.model.loss(observation, actions, mask, generator)
+                noise = torch.randn(actions.shape, generator=generator).to(self.device)
+                predicted = self.model.sample(observation, noise)
+            error = (predicted - actions).abs()[mask].mean(dim=0)
+            units = self.model.embodiment.action.units
+            figures = {"loss": float(loss)} | {name: float(value) for name, value in parts.items()}
+            for unit in sorted(set(units)):
+                columns = [index for index, other in enumerate(units) if other == unit]
+                figures[f"action_error_{unit}"] = float(error[columns].mean())
+            for name, value in figures.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return {name: value / count for name, value in sums.items()}
+
+    def save_checkpoint(self, step: int) -> None:
+        """Saves the model's current weights as the newest checkpoint."""
+        self.checkpoints.save(self.model, statistics=self.statistics, meta=self.meta | {"step": step})
+
+    def _to_device(self, observation: Observation) -> Observation:
+        return Observation(
+            images={name: image.to(self.device) for name, image in observation.images.items()},
+            image_mask={name: mask.to(self.device) for name, mask in observation.image_mask.items()},
+            state=observation.state.to(self.device),
+            state_mask=observation.state_mask.to(self.device),
+            instruction=observation.instruction.to(self.device),
+            instruction_mask=observation.instruction_mask.to(self.device),
+        )
+
+
+def observe(batch: DemonstrationBatch, words: TokenGroup) -> Observation:
+    """Returns the observations of a batch, with everything present; `words` are those of the loader's texts."""
+    present = torch.ones(batch.state.shape[:2], dtype=torch.bool)
+    return Observation(
+        images=batch.images,
+        image_mask=dict.fromkeys(batch.images, present),
+        state=batch.state,
+        state_mask=present,
+        instruction=words.tokens[batch.text_index],
+        instruction_mask=words.mask[batch.text_index],
+    )
