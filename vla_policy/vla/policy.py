@@ -1,0 +1,152 @@
+"""A trained policy as everyone runs it: images, state and instruction in, action chunk out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from vla_policy.config import nearest
+from vla_policy.embodiment import Embodiment
+from vla_policy.encoders import InstructionEncoder
+from vla_policy.training.checkpoint import Checkpoint, load_checkpoint
+from vla_policy.types import ActionChunk, Observation
+
+_NOISE_SEED = 0
+
+
+class PolicyError(ValueError):
+    """The policy was asked with something it cannot answer, or its answer is not finite."""
+
+
+class Policy:
+    """Deterministic and stateless: the same inputs give the same chunk, bit for bit, on one machine.
+
+    The noise that the flow starts from is one fixed tensor; the word vectors of an instruction are remembered.
+
+    Args:
+        checkpoint: from `load_checkpoint`.
+        what: what it is, for messages, e.g. its path.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, what: str = "policy") -> None:
+        self.model = checkpoint.model
+        self.embodiment = checkpoint.embodiment
+        self.chunk_size = checkpoint.config.chunk_size
+        self.execute_steps = checkpoint.config.execute_steps
+        self.checkpoint_id = checkpoint.identifier
+        self.what = what
+        self._device = next(self.model.parameters()).device
+        self._encoder = InstructionEncoder()
+        generator = torch.Generator().manual_seed(_NOISE_SEED)
+        self._noise = torch.randn(1, *self.model.head.noise_shape, generator=generator).to(self._device)
+
+    @classmethod
+    def load(cls, directory: str | Path, device: str = "cpu") -> Policy:
+        """Returns the policy of a checkpoint directory.
+
+        Args:
+            directory: as written by `vla train`.
+            device: of torch, e.g. ``cpu`` or ``cuda``.
+
+        Raises:
+            CheckpointError: the checkpoint is missing, truncated or foreign.
+        """
+        return cls(load_checkpoint(directory, device), f"checkpoint {directory}")
+
+    def require_fits(self, embodiment: Embodiment, what: str) -> None:
+        """Checks that a robot, environment or dataset offers what the policy was trained on.
+
+        Args:
+            embodiment: of the other side.
+            what: what the other side is, for the message, e.g. ``environment vla_policy/Tabletop-v0``.
+
+        Raises:
+            EmbodimentMismatch: lists every difference with both sides' values.
+        """
+        self.embodiment.require_match(embodiment, mine=self.what, theirs=what)
+
+    def predict(
+        self,
+        images: Mapping[str, UInt8[np.ndarray, "h w c"] | None],
+        state: Float32[np.ndarray, " s"] | None,
+        instruction: str | None,
+        t0_s: float,
+    ) -> ActionChunk:
+        """Returns the action chunk for an observation.
+
+        Args:
+            images: camera -> uint8 RGB (h, w, 3) of the trained size, None = missing; every camera is named.
+            state: float32 (s,), SI units, in the embodiment's order; None = missing: the chunk is then resolved from
+                the state that the model sees in the images.
+            instruction: what to do; None = missing.
+            t0_s: time of the observation in seconds.
+
+        Raises:
+            ValueError: a camera is missing or unknown, a shape, dtype or value is wrong, or the instruction is empty.
+        """
+        observation = Observation(
+            images={name: self._image(name, images) for name in self._checked(images)},
+            image_mask={name: torch.tensor([[images[name] is not None]]) for name in self.embodiment.cameras},
+            state=self._state(state),
+            state_mask=torch.tensor([[state is not None]]),
+            **self._instruction(instruction),
+        )
+        with torch.inference_mode():
+            actions = self.model.sample(_to(observation, self._device), self._noise)[0].float().cpu().numpy()
+        if not np.isfinite(actions).all():
+            raise PolicyError(f"{self.what} answered with actions that are not finite; it cannot be used")
+        return ActionChunk(actions, t0_s, self.embodiment.dt_s)
+
+    def _checked(self, images: Mapping[str, object]) -> tuple[str, ...]:
+        expected = tuple(self.embodiment.cameras)
+        if set(images) != set(expected):
+            odd = [name for name in images if name not in expected]
+            hint = nearest(odd[0], expected) if odd else "; pass None for a camera that is missing"
+            raise PolicyError(f"{self.what} has the cameras {', '.join(expected)}; got {', '.join(images) or 'none'}{hint}")
+        return expected
+
+    def _image(self, name: str, images: Mapping[str, UInt8[np.ndarray, "h w c"] | None]) -> UInt8[Tensor, "b t h w c"]:
+        shape = (*self.embodiment.cameras[name], 3)
+        image = images[name]
+        if image is None:
+            return torch.zeros(1, 1, *shape, dtype=torch.uint8)
+        if image.shape != shape or image.dtype != np.uint8:
+            raise PolicyError(
+                f"camera {name!r} of {self.what} is uint8 {shape} (height, width, RGB); got {image.dtype} {image.shape}"
+            )
+        return torch.from_numpy(np.ascontiguousarray(image))[None, None]
+
+    def _state(self, state: np.ndarray | None) -> Tensor:
+        channel = self.embodiment.state
+        if state is None:
+            return torch.zeros(1, 1, len(channel))
+        if state.shape != (len(channel),) or state.dtype != np.float32:
+            raise PolicyError(f"the state of {self.what} is float32 ({channel}); got {state.dtype} {state.shape}")
+        if not np.isfinite(state).all():
+            bad = [f"{name} = {value}" for name, value in zip(channel.names, state, strict=True) if not np.isfinite(value)]
+            raise PolicyError(f"the state must be finite; got {', '.join(bad)}")
+        return torch.from_numpy(state.copy())[None, None]
+
+    def _instruction(self, instruction: str | None) -> dict[str, Tensor]:
+        if instruction is None:
+            # One word that is masked: there is nothing to attend to.
+            empty = torch.zeros(1, 1, InstructionEncoder.width)
+            return {"instruction": empty, "instruction_mask": torch.zeros(1, 1, dtype=torch.bool)}
+        words = self._encoder.embed([instruction])
+        return {"instruction": words.tokens, "instruction_mask": words.mask}
+
+
+def _to(observation: Observation, device: torch.device) -> Observation:
+    return Observation(
+        images={name: image.to(device) for name, image in observation.images.items()},
+        image_mask={name: mask.to(device) for name, mask in observation.image_mask.items()},
+        state=observation.state.to(device),
+        state_mask=observation.state_mask.to(device),
+        instruction=observation.instruction.to(device),
+        instruction_mask=observation.instruction_mask.to(device),
+    )
