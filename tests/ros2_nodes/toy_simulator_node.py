@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +14,44 @@ from ros2_nodes.sim_node import SimulatorNode
 from vla_policy.control.robot import read_robot
 
 TABLETOP = Path(__file__).parents[2] / "launch" / "config" / "robots" / "tabletop.yaml"
+HORIZON = 50
 
 
 class ToyEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
-    """Success once the joints' sum passes a goal drawn from the seed; a trace of every action goes to `trace`."""
+    """Three tasks: ``reach`` a sum of joints drawn from the seed; ``hold`` still; ``trace`` tells every bit moved."""
 
     def __init__(self) -> None:
         self.embodiment = read_robot(TABLETOP).embodiment
-        high = np.array([6.0] * 6 + [1.0], np.float32)
-        self.action_space = gymnasium.spaces.Box(-high * [1, 1, 1, 1, 1, 1, 0], high, dtype=np.float32)
-        self.trace: list[np.ndarray] = []
+        low, high = np.full(7, -3.0, np.float32), np.full(7, 3.0, np.float32)
+        low[6], high[6] = 0.0, 1.0
+        self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         super().reset(seed=seed)
-        if options is None or options["task"] not in ("reach", "never"):
+        if options is None or options["task"] not in ("reach", "hold", "trace"):
             raise ValueError(f"unknown task {options}")
         self._task = options["task"]
         self._state = np.append(self.np_random.uniform(-0.5, 0.5, 6), 1.0).astype(np.float32)
+        self._start = self._state
         self._goal = self.np_random.uniform(2.0, 6.0) if self._task == "reach" else 1e9
         self._steps = 0
-        self.trace = []
+        self._trace = hashlib.sha256()
         return self._observation(), self._info("")
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         self._state = action.astype(np.float32)
-        self.trace.append(self._state)
+        self._trace.update(self._state.tobytes())
         self._steps += 1
-        over = self._steps >= 50
         done = bool(self._state[:6].sum() > self._goal)
-        return self._observation(), 0.0, done, over, self._info("too slow" if over and not done else "", done)
+        over = not done and self._steps >= HORIZON
+        return self._observation(), 0.0, done, over, self._info(self._failure() if over else "", done)
+
+    def _failure(self) -> str:
+        if self._task == "trace":
+            return self._trace.hexdigest()
+        return "stood still" if np.abs(self._state - self._start)[:6].max() < 1e-6 else "moved"
 
     def _observation(self) -> dict[str, Any]:
         level = np.uint8(np.clip(128 + 20 * self._state[:6].sum(), 0, 255))

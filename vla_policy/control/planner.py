@@ -219,8 +219,10 @@ class Planner:
         self._ask_again = True
         if reason == safety.AGE:
             return None
-        commanded = np.full_like(measured, np.nan) if self._executor is None else self._executor.command(now_s)
-        position = self._gate.hold(commanded, measured)
+        commanded, is_moving = np.full_like(measured, np.nan), False
+        if self._executor is not None:
+            commanded, is_moving = self._executor.command(now_s), self._executor.ends_at_s > now_s
+        position = self._gate.hold(commanded, measured, is_moving=is_moving)
         return None if position is None else self._follow(self._constant(position, stamp_ns / 1e9), stamp_ns, now_s)
 
     def _constant(self, position: np.ndarray, t0_s: float) -> ActionChunk:

@@ -86,18 +86,27 @@ class SafetyGate:
         return Verdict(replace(chunk, actions=actions))
 
     def hold(
-        self, commanded: Float32[np.ndarray, " a"], measured: Float32[np.ndarray, " a"]
+        self,
+        commanded: Float32[np.ndarray, " a"],
+        measured: Float32[np.ndarray, " a"],
+        *,
+        is_moving: bool,
     ) -> Float32[np.ndarray, " a"] | None:
-        """Returns the position to hold, (a,) float32: what is commanded, or what is measured if they are far apart.
+        """Returns the position to hold, (a,) float32.
+
+        A dimension with a jump limit holds what is commanded while it moves there (within that limit of where it is),
+        and what is measured otherwise. One without, e.g. a gripper around an object, keeps its command.
 
         Args:
             commanded: (a,) position commanded now, NaN where nothing was commanded yet.
             measured: (a,) measured position, NaN where a dimension is not measured.
+            is_moving: whether the last chunk still runs.
 
         Returns:
             The position within the limits, or None when a dimension is neither commanded nor measured.
         """
-        far = ~(np.abs(commanded - measured) <= self._max_jump) & np.isfinite(measured)
+        reach = np.where(np.isfinite(self._max_jump) & (not is_moving), 0.0, self._max_jump)
+        far = ~(np.abs(commanded - measured) <= reach) & np.isfinite(measured)
         position = np.where(far, measured, commanded).astype(np.float32)
         return np.clip(position, self._lower, self._upper) if np.isfinite(position).all() else None
 

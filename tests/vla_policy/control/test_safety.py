@@ -58,11 +58,12 @@ def test_an_unmeasured_dimension_has_no_seam_check() -> None:
     assert gate().check(chunk([0.9]), np.array([np.nan, 1.0], np.float32), now_s=10.0).reason == ""
 
 
-def test_hold_keeps_what_is_commanded_and_never_invents_a_position() -> None:
-    nan = np.full(2, np.nan, np.float32)
-    np.testing.assert_array_equal(
-        gate().hold(np.array([0.1, 0.0], np.float32), MEASURED), np.array([0.1, 0.0], np.float32)
-    )  # a closed gripper around an object stays commanded closed
-    np.testing.assert_array_equal(gate().hold(nan, MEASURED), MEASURED)
-    np.testing.assert_array_equal(gate().hold(np.array([0.9, 1.0], np.float32), MEASURED), MEASURED)
-    assert gate().hold(nan, nan) is None
+def test_hold_keeps_a_running_command_and_never_invents_a_position() -> None:
+    nan, closed = np.full(2, np.nan, np.float32), np.array([0.1, 0.0], np.float32)
+    hold = gate().hold
+    np.testing.assert_array_equal(hold(closed, MEASURED, is_moving=True), closed)
+    # At rest the joint stays where it is measured, and the gripper keeps its grip.
+    np.testing.assert_array_equal(hold(closed, MEASURED, is_moving=False), np.zeros(2, np.float32))
+    np.testing.assert_array_equal(hold(np.array([0.9, 1.0], np.float32), MEASURED, is_moving=True), MEASURED)
+    np.testing.assert_array_equal(hold(nan, MEASURED, is_moving=True), MEASURED)
+    assert hold(nan, nan, is_moving=False) is None

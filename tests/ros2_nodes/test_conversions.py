@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import array
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sensor_msgs.msg import Image, JointState
+
+from ros2_nodes.conversions import (
+    MessageError,
+    array_to_image,
+    chunk_to_trajectory,
+    image_to_array,
+    joint_state_to_vector,
+    ns_to_time,
+    time_to_ns,
+    trajectory_to_chunk,
+    vector_to_joint_state,
+)
+from vla_policy.control.robot import Dimension
+from vla_policy.types import ActionChunk
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+TWO = (Dimension("a", "joint_a", "rad", 1.0, 0.0), Dimension("b", "joint_b", "1", -1.25, 1.0))
+PLAIN = tuple(Dimension(name, name, "rad", 1.0, 0.0) for name in "abc")
+OPENCV = {
+    "rgb8": lambda rgb: rgb,
+    "bgr8": lambda rgb: cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR),
+    "rgba8": lambda rgb: cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA),
+    "bgra8": lambda rgb: cv2.cvtColor(rgb, cv2.COLOR_RGB2BGRA),
+}
+
+
+def message(pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
+    rows = pixels.reshape(len(pixels), -1)
+    rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
+    image = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding, step=rows.shape[1])
+    image.data = array.array("B", rows.tobytes())
+    return image
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize("encoding", OPENCV)
+def test_every_encoding_and_row_padding_gives_the_same_rgb(encoding: str, padding: int) -> None:
+    pixels = image_to_array(message(OPENCV[encoding](PIXELS), encoding, padding), 5, 7)
+    np.testing.assert_array_equal(pixels, PIXELS)
+    assert pixels.flags.c_contiguous
+
+
+def test_grey_becomes_three_equal_channels() -> None:
+    pixels = image_to_array(message(PIXELS[..., :1], "mono8"), 5, 7)
+    np.testing.assert_array_equal(pixels, np.repeat(PIXELS[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (message(PIXELS, "bayer_rggb8"), "'bayer_rggb8' is not supported"),
+        (message(PIXELS, "16UC1"), "rgb8, bgr8"),
+        (message(PIXELS[:4], "rgb8"), "5 x 7 .* got 4 x 7"),
+        (Image(height=5, width=7, encoding="rgb8", step=20, data=bytes(105)), "step 20"),
+        (Image(height=5, width=7, encoding="rgb8", step=21, data=bytes(104)), "104 bytes"),
+    ],
+)
+def test_pictures_that_cannot_be_read_are_refused(image: Image, words: str) -> None:
+    with pytest.raises(MessageError, match=words):
+        image_to_array(image, 5, 7)
+
+
+def test_a_published_picture_reads_back_with_its_stamp() -> None:
+    image = array_to_image(PIXELS, 12_345_678_901, "front")
+    np.testing.assert_array_equal(image_to_array(image, 5, 7), PIXELS)
+    assert (time_to_ns(image.header.stamp), image.header.frame_id) == (12_345_678_901, "front")
+
+
+def test_joint_states_are_ordered_and_converted_by_name() -> None:
+    state = JointState(name=["other", "joint_b", "joint_a"], position=[9.0, 0.8, 0.3])
+    np.testing.assert_array_equal(joint_state_to_vector(state, TWO), np.array([0.3, 0.0], np.float32))
+    back = vector_to_joint_state(np.array([0.3, 0.0], np.float32), TWO, 5)
+    assert list(back.name) == ["joint_a", "joint_b"]
+    assert list(back.position) == pytest.approx([0.3, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("names", "positions", "words"),
+    [
+        (["joint_a"], [1.0], "joint_b once"),
+        (["joint_a", "joint_b", "joint_b"], [1.0, 2.0, 3.0], "joint_b once"),
+        (["joint_a", "joint_b"], [1.0], "2 names needs 2 positions"),
+        (["joint_a", "joint_b"], [float("nan"), 2.0], "joint_a is not"),
+        (["joint_a", "joint_b"], [1.0, float("inf")], "joint_b is not"),
+        ([], [], "it names nothing"),
+    ],
+)
+def test_joint_states_that_cannot_be_read_are_refused(names: list[str], positions: list[float], words: str) -> None:
+    with pytest.raises(MessageError, match=words):
+        joint_state_to_vector(JointState(name=names, position=positions), TWO)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    arrays(np.float32, st.tuples(st.integers(1, 12), st.just(3)), elements=st.floats(-7, 7, width=32)),
+    st.integers(0, 2_000_000_000_000_000_000),
+    st.sampled_from([3.0, 10.0, 25.0, 30.0]),
+)
+def test_a_chunk_survives_the_message_bit_for_bit(actions: np.ndarray, stamp_ns: int, rate_hz: float) -> None:
+    trajectory = chunk_to_trajectory(ActionChunk(actions, stamp_ns / 1e9, 1 / rate_hz), PLAIN, stamp_ns)
+    assert time_to_ns(trajectory.header.stamp) == stamp_ns
+    times = [time_to_ns(point.time_from_start) for point in trajectory.points]
+    assert times == [round((i + 1) * 1e9 / rate_hz) for i in range(len(actions))]
+    back = trajectory_to_chunk(trajectory, PLAIN)
+    np.testing.assert_array_equal(back.actions, actions)
+    assert back.dt_s == pytest.approx(1 / rate_hz, abs=1e-9)
+
+
+def test_trajectories_that_cannot_be_executed_are_refused() -> None:
+    chunk = ActionChunk(np.zeros((3, 3), np.float32), 1.0, 0.1)
+    shuffled = chunk_to_trajectory(chunk, PLAIN, 0)
+    shuffled.joint_names = ["c", "a", "x"]
+    uneven = chunk_to_trajectory(chunk, PLAIN, 0)
+    uneven.points[1].time_from_start = uneven.points[0].time_from_start
+    empty = chunk_to_trajectory(chunk, PLAIN, 0)
+    empty.points = []
+    for trajectory, words in ((shuffled, "must name b once"), (uneven, "dt, 2 dt"), (empty, "at least one point")):
+        with pytest.raises(MessageError, match=words):
+            trajectory_to_chunk(trajectory, PLAIN)
+
+
+@given(st.integers(0, 2**31 * 10**9))
+def test_times_are_exact(stamp_ns: int) -> None:
+    assert time_to_ns(ns_to_time(stamp_ns)) == stamp_ns
