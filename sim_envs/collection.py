@@ -13,6 +13,7 @@ from sim_envs.demonstrator import Demonstration, Demonstrator, NoiseConfig, sour
 from sim_envs.seeds import COLLECTION_SEEDS
 from sim_envs.tabletop.env import TabletopEnv
 from sim_envs.workers import never, run_jobs
+from vla_datasets.manifest import MANIFEST_NAME
 from vla_datasets.schema import Episode
 from vla_datasets.store import DemonstrationStore
 
@@ -152,6 +153,7 @@ def collect(
 
     Raises:
         ValueError: the store was collected with other noise.
+        FileExistsError: there is something else at `out`.
         EmbodimentMismatch: the store holds demonstrations of another robot or image size.
         StoreLockedError: another process writes this store.
         RuntimeError: the expert fails on most layouts of a task.
@@ -198,7 +200,7 @@ def _take_in_order(tasks: Iterable[_TaskLayouts]) -> Iterator[Episode]:
 def _open_or_create(out: Path, config: CollectionConfig) -> DemonstrationStore:
     env = TabletopEnv(image_size=config.image_size)
     env.close()
-    if not out.exists():
+    if not (out / MANIFEST_NAME).exists():
         return DemonstrationStore.create(out, env.embodiment)
     store = DemonstrationStore.open(out)
     store.embodiment.require_match(env.embodiment, mine=f"store {out}", theirs="environment vla_policy/Tabletop-v0")
