@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.context import Context
@@ -23,7 +23,15 @@ from ros2_nodes.policy_node import INSTRUCTION_QOS
 from ros2_nodes.sim_node import OUTCOME_QOS
 
 _POLL_S = 0.05
-_SHORT_S = 10.0
+_SHORT_S = 20.0
+_START_TIMEOUT_S = 60.0
+_RESEND_S = 8.0
+_REACHED = {
+    Transition.TRANSITION_CONFIGURE: State.PRIMARY_STATE_INACTIVE,
+    Transition.TRANSITION_ACTIVATE: State.PRIMARY_STATE_ACTIVE,
+    Transition.TRANSITION_DEACTIVATE: State.PRIMARY_STATE_INACTIVE,
+    Transition.TRANSITION_CLEANUP: State.PRIMARY_STATE_UNCONFIGURED,
+}
 Value = TypeVar("Value")
 
 
@@ -62,6 +70,11 @@ class Driver:
         self.policy_summary = ""
         self._heard: list[str] = []
         self._outcomes: list[dict[str, Any]] = []
+        # Made here, so that the servers know them long before the first call.
+        self._change_state = self.node.create_client(ChangeState, f"/{policy}/change_state")
+        self._get_state = self.node.create_client(GetState, f"/{policy}/get_state")
+        self._set_parameters = self.node.create_client(SetParameters, f"/{simulator}/set_parameters")
+        self._start_episode = self.node.create_client(Trigger, f"/{simulator}/start_episode")
         self._instructions = self.node.create_publisher(String, instruction_topic, INSTRUCTION_QOS)
         self.node.create_subscription(
             String, f"/{policy}/instruction", lambda m: self._heard.append(m.data), INSTRUCTION_QOS
@@ -86,7 +99,8 @@ class Driver:
             DriverError: it is refused or takes too long.
         """
         request = ChangeState.Request(transition=Transition(id=transition))
-        if not self._call(ChangeState, f"/{self._policy}/change_state", request, timeout_s).success:
+        answer = self._call(self._change_state, request, timeout_s, resend=True)
+        if not answer.success and self._state() != _REACHED[transition]:
             raise DriverError(f"/{self._policy} refused lifecycle transition {transition}; its log says why")
 
     def bring_up(self, timeout_s: float) -> None:
@@ -115,12 +129,12 @@ class Driver:
         request = SetParameters.Request(
             parameters=[Parameter(name, value=value).to_parameter_msg() for name, value in parameters.items()]
         )
-        response = self._call(SetParameters, f"/{self._simulator}/set_parameters", request, _SHORT_S)
+        response = self._call(self._set_parameters, request, _SHORT_S, resend=True)
         for result in response.results:
             if not result.successful:
                 raise DriverError(f"/{self._simulator}: {result.reason}")
         self._outcomes.clear()
-        started = self._call(Trigger, f"/{self._simulator}/start_episode", Trigger.Request(), _SHORT_S)
+        started = self._call(self._start_episode, Trigger.Request(), _START_TIMEOUT_S)
         if not started.success:
             raise DriverError(f"/{self._simulator}: {started.message}")
 
@@ -143,15 +157,27 @@ class Driver:
             self._executor.spin_once(timeout_sec=_POLL_S)
         return found
 
-    def _call(self, kind: type, service: str, request: Any, timeout_s: float) -> Any:
-        client: Client = self.node.create_client(kind, service)
-        try:
-            self.wait_for(lambda: client.service_is_ready() or None, timeout_s, f"service {service}")
-            future = client.call_async(request)
-            self.wait_for(lambda: future.done() or None, timeout_s, f"an answer from {service}")
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+    def _state(self) -> int:
+        return self._call(self._get_state, GetState.Request(), _SHORT_S, resend=True).current_state.id
+
+    def _call(self, client: Client, request: Any, timeout_s: float, *, resend: bool = False) -> Any:
+        """Returns a service's answer.
+
+        An answer is lost when the server has not discovered the client yet; a request that does no harm when it
+        arrives twice is sent again.
+        """
+        self.wait_for(lambda: client.service_is_ready() or None, timeout_s, f"service {client.srv_name}")
+        futures = [client.call_async(request)]
+        sent_s = time.monotonic()
+
+        def answered() -> Any:
+            nonlocal sent_s
+            if resend and time.monotonic() - sent_s > _RESEND_S:
+                futures.append(client.call_async(request))
+                sent_s = time.monotonic()
+            return next((future.result() for future in futures if future.done()), None)
+
+        return self.wait_for(answered, timeout_s, f"an answer from {client.srv_name}")
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:

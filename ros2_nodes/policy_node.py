@@ -47,6 +47,7 @@ class PolicyLike(Protocol):
     """What the node needs of a policy; `vla_policy.vla.policy.Policy` is one."""
 
     embodiment: Embodiment
+    execute_steps: int
     checkpoint_id: str
 
     def predict(
@@ -135,7 +136,7 @@ class PolicyNode(LifecycleNode):
         self._policy.require_fits(robot.embodiment, f"robot file {robot.path}")
         self._planner = Planner(
             robot,
-            execute_steps=value_of(self, "execute_steps"),
+            execute_steps=value_of(self, "execute_steps") or self._policy.execute_steps,
             max_horizon_s=value_of(self, "max_horizon_s"),
             max_observation_age_s=value_of(self, "max_observation_age_s"),
             now_ns=self._now_ns(),

@@ -66,12 +66,14 @@ class ChildProcesses:
     Args:
         environment: variables over those of this process.
         log_directory: where each child's output goes, ``<name>.log``.
+        patience_s: how long a child may take to end before it is killed, in seconds.
     """
 
-    def __init__(self, environment: Mapping[str, str], log_directory: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], log_directory: Path, patience_s: float = 5.0) -> None:
         self._environment = {**os.environ, **environment, STOP_WITH_STDIN: "1"}
         self._environment.pop("ROS_LOCALHOST_ONLY", None)
         self._log_directory = log_directory
+        self._patience_s = patience_s
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> ChildProcesses:
@@ -117,12 +119,12 @@ class ChildProcesses:
         text = self.log(name).read_text(errors="replace")[-_LOG_TAIL:].strip()
         return f"the end of {self.log(name)}:\n{text}"
 
-    def stop(self, patience_s: float = 5.0) -> None:
-        """Asks every child to end, and kills what still runs after `patience_s`."""
+    def stop(self) -> None:
+        """Asks every child to end, and kills what still runs when the patience is over."""
         children, self._children = self._children, {}
         for child in children.values():
             _signal_group(child, signal.SIGINT)
-        deadline_s = time.monotonic() + patience_s
+        deadline_s = time.monotonic() + self._patience_s
         for child in children.values():
             with suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.1, deadline_s - time.monotonic()))

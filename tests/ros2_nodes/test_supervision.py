@@ -49,24 +49,24 @@ def test_domains_in_use_at_the_same_time_differ() -> None:
 
 
 def test_a_child_that_ignores_the_request_is_killed_also_after_an_error(tmp_path: Path) -> None:
-    pid = 0
-    with pytest.raises(RuntimeError, match="on purpose"), ChildProcesses({}, tmp_path) as children:
-        children.start("stubborn", [sys.executable, "-c", STUBBORN])
-        pid = children.pid("stubborn")
-        while "up" not in children.log("stubborn").read_text():
-            time.sleep(0.05)
-        children.stop(patience_s=0.3)
-        raise RuntimeError("on purpose")
-    assert not is_running(pid)
+    children = ChildProcesses({}, tmp_path, patience_s=0.3)
+    try:
+        with children:
+            children.start("stubborn", [sys.executable, "-c", STUBBORN])
+            pid = children.pid("stubborn")
+            while "up" not in children.log("stubborn").read_text():
+                time.sleep(0.05)
+            raise RuntimeError("on purpose")
+    except RuntimeError:
+        assert not is_running(pid)
 
 
 def test_a_child_that_ended_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     with ChildProcesses({}, tmp_path) as children:
         children.start("short", [sys.executable, "-c", "print('last words'); raise SystemExit(3)"])
+        assert ends(children.pid("short"), 20)
         with pytest.raises(ProcessError, match=r"(?s)short ended with exit code 3.*last words"):
-            for _ in range(200):
-                children.require_running()
-                time.sleep(0.05)
+            children.require_running()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

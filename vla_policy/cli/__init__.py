@@ -27,11 +27,18 @@ def _eval() -> Callable[..., Any]:
     return evaluate
 
 
+def _ros_demo() -> Callable[..., Any]:
+    from vla_policy.cli.ros_demo import ros_demo
+
+    return ros_demo
+
+
 # name -> (what it does, imports and returns its function)
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., Any]]]] = {
     "collect": ("collect demonstrations of the scripted expert", _collect),
     "train": ("train a policy from demonstrations", _train),
     "eval": ("measure a policy in closed loop", _eval),
+    "ros-demo": ("run a policy closed loop through ROS 2 nodes", _ros_demo),
 }
 
 

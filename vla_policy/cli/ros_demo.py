@@ -28,7 +28,7 @@ def ros_demo(
     instruction: str = "",
     tasks: str = "training",
     seed: int = 0,
-    execute_steps: int = 6,
+    execute_steps: int = 0,
     device: str = "cpu",
     threads: int = 1,
     minimum_success: float = 0.6,
@@ -49,7 +49,7 @@ def ros_demo(
         instruction: type this in every episode, e.g. "pick up the red cube"; the task that it asks for is judged.
         tasks: "training", "held-out", "all", or task names separated by commas.
         seed: first layout seed.
-        execute_steps: actions of a chunk that are executed before the next inference.
+        execute_steps: actions of a chunk that are executed before the next inference; 0: as the checkpoint says.
         device: torch device of the policy.
         threads: torch threads of the policy on a CPU.
         minimum_success: fraction of successful episodes below which the command fails.
@@ -57,27 +57,29 @@ def ros_demo(
         out: directory of the results.
 
     Returns:
-        0, or 1 when the success rate is below the minimum.
+        0; 1 when the success rate is below the minimum; 2 when the nodes could not run; 130 when it was stopped.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ros2_nodes.driver import DriverError
     from ros2_nodes.session import SessionConfig, session
+    from ros2_nodes.supervision import ProcessError
     from sim_envs.rollout import EpisodeResult
+    from vla_policy.training.checkpoint import load_checkpoint
 
     if realtime and lockstep:
         raise ValueError("--realtime and --lockstep exclude each other; give one")
     if episodes < 1 or videos < 0 or not 0.0 <= minimum_success <= 1.0:
         raise ValueError("--episodes is at least 1, --videos at least 0, and --minimum-success from 0 to 1")
-    if not checkpoint.is_dir():
-        raise FileNotFoundError(f"there is no checkpoint directory {checkpoint}; `vla train` makes one")
     plan = plan_episodes(episodes, tasks=tasks, instruction=instruction, first_seed=seed)
     mode = "realtime" if realtime else "lockstep"
     config = SessionConfig(
         checkpoint=str(checkpoint),
         log_directory=out / "log",
         mode=mode,
-        execute_steps=execute_steps,
+        execute_steps=execute_steps or load_checkpoint(checkpoint).config.execute_steps,
         policy_parameters={"device": device, "threads": threads},
         simulator_parameters={"video_directory": str(out / "videos") if videos else ""},
     )
@@ -88,20 +90,27 @@ def ros_demo(
     signal.signal(signal.SIGTERM, _exit)  # so that leaving the session stops the nodes
     console.print(f"starting the policy node and the simulator node ({mode}); loading {checkpoint}")
     started_s = time.monotonic()
-    with session(config) as running, Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bar:
-        row = bar.add_task("episodes", total=len(plan), note="")
-        for task, layout_seed, words in plan:
-            running.driver.instruct(words)
-            running.driver.start_episode({"task": task.name, "seed": layout_seed})
-            outcome = running.driver.outcome(_EPISODE_TIMEOUT_S)
-            results.append(_result(task, words, outcome))
-            if outcome["video"]:
-                video_files[task.name, layout_seed] = Path(outcome["video"])
-            mark = "[green]done[/]" if outcome["success"] else f"[red]{outcome['failure']}[/]"
-            bar.console.print(f"  “{words}”  {mark}  [dim]{outcome['time_s']:.1f} s, seed {layout_seed}[/]")
-            share = sum(result.success for result in results) / len(results)
-            bar.update(row, advance=1, note=f"{share:.0%} success")
-        policy_words = _final_words(running.driver, sum(len(result.latencies_ms) for result in results))
+    try:
+        with session(config) as running, Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bar:
+            row = bar.add_task("episodes", total=len(plan), note="")
+            for task, layout_seed, words in plan:
+                running.driver.instruct(words)
+                running.driver.start_episode({"task": task.name, "seed": layout_seed})
+                outcome = running.driver.outcome(_EPISODE_TIMEOUT_S)
+                results.append(_result(task, words, outcome))
+                if outcome["video"]:
+                    video_files[task.name, layout_seed] = Path(outcome["video"])
+                mark = "[green]done[/]" if outcome["success"] else f"[red]{escape(outcome['failure'])}[/]"
+                bar.console.print(f"  “{escape(words)}”  {mark}  [dim]{outcome['time_s']:.1f} s, seed {layout_seed}[/]")
+                share = sum(result.success for result in results) / len(results)
+                bar.update(row, advance=1, note=f"{share:.0%} success")
+            policy_words = _final_words(running.driver, sum(len(result.latencies_ms) for result in results))
+    except (DriverError, ProcessError) as error:
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False)
+        return 2
+    except KeyboardInterrupt:
+        console.print("stopped; the nodes are down")
+        return 130
     wall_s = time.monotonic() - started_s
     summary = _write(out, f"{checkpoint} through ROS 2, {mode}", results, video_files, policy_words, videos, wall_s)
     rate, latency = summary["overall"], summary["image_to_chunk"]
