@@ -144,7 +144,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             given = "neither" if self.steps is None else "both"
-            raise ValueError(f"a training run stops by steps or by minutes; got {given}: give one of --steps, --minutes")
+            raise ValueError(
+                f"a training run stops by steps or by minutes; got {given}: give one of --steps, --minutes"
+            )
         for name in ("camera_dropout", "state_dropout", "instruction_dropout", "final_learning_rate", "ema_decay"):
             _require(self, name, 0 <= getattr(self, name) <= 1, "0 .. 1")
         for name in ("batch_size", "validation_every", "validation_batches"):

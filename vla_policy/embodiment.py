@@ -106,8 +106,6 @@ class Embodiment:
                 ("action", "action"),
             )
         ]
-        differences = [
-            f"  {label}:\n    {mine}: {a}\n    {theirs}: {b}" for label, a, b in rows if a != b
-        ]
+        differences = [f"  {label}:\n    {mine}: {a}\n    {theirs}: {b}" for label, a, b in rows if a != b]
         if differences:
             raise EmbodimentMismatch(f"{mine} and {theirs} do not fit together:\n" + "\n".join(differences))

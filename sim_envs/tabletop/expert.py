@@ -141,5 +141,3 @@ class Expert:
             Waypoint(np.append(start, low), opening, _SLOW_STEP_M, 0.008),
             Waypoint(np.append(end, low), opening, _SLOW_STEP_M, 0.008),
         ]
-
-

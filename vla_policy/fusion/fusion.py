@@ -44,7 +44,9 @@ class Fusion(nn.Module, ABC):
         for name, group in groups.items():
             if name not in self.modalities:
                 known = ", ".join(self.modalities)
-                raise ValueError(f"this fusion has no modality {name!r}; it has: {known}{nearest(name, self.modalities)}")
+                raise ValueError(
+                    f"this fusion has no modality {name!r}; it has: {known}{nearest(name, self.modalities)}"
+                )
             if group.tokens.shape[-1] != self.width:
                 raise ValueError(f"tokens of {name!r} must be {self.width} wide; got {tuple(group.tokens.shape)}")
         present = [name for name in self.modalities if name in groups]

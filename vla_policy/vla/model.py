@@ -57,7 +57,9 @@ class VLAModel(nn.Module):
         self.instruction = WordPooling(InstructionEncoder.width, width, config.heads)
         modalities = (INSTRUCTION, STATE, *embodiment.cameras)
         if len(set(modalities)) != len(modalities):
-            raise ValueError(f"a camera cannot be called {STATE!r} or {INSTRUCTION!r}; got {', '.join(embodiment.cameras)}")
+            raise ValueError(
+                f"a camera cannot be called {STATE!r} or {INSTRUCTION!r}; got {', '.join(embodiment.cameras)}"
+            )
         self.missing = nn.ModuleDict({name: MissingToken(width) for name in modalities})
         self.fusion = build_fusion(config.fusion, modalities, width=width, heads=config.heads, layers=config.layers)
         self.head = build_head(config, len(embodiment.action))
@@ -142,4 +144,6 @@ class VLAModel(nn.Module):
                 raise ValueError(f"the model has the cameras {expected}; the observation has {what} of {sorted(names)}")
         for what, tensor in (("state", observation.state), *observation.images.items()):
             if tensor.shape[1] != 1:
-                raise ValueError(f"the model sees one observation at a time; {what} has the shape {tuple(tensor.shape)}")
+                raise ValueError(
+                    f"the model sees one observation at a time; {what} has the shape {tuple(tensor.shape)}"
+                )

@@ -56,9 +56,7 @@ def test_stack_wants_the_named_base(env: TabletopEnv) -> None:
 
 
 @pytest.mark.parametrize(("direction", "shift"), [("left", (0, 0.08)), ("right", (0, -0.08)), ("away", (0.08, 0))])
-def test_push_counts_in_the_asked_direction_only(
-    env: TabletopEnv, direction: str, shift: tuple[float, float]
-) -> None:
+def test_push_counts_in_the_asked_direction_only(env: TabletopEnv, direction: str, shift: tuple[float, float]) -> None:
     name = f"push_orange_brick_{direction}"
     for sign, expected in ((1, True), (-1, False)):
         env.reset(seed=0, options={"task": name})

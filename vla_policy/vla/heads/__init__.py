@@ -16,7 +16,9 @@ def build_head(config: ModelConfig, action_dim: int) -> FlowHead | RegressionHea
         ValueError: there is no such head.
     """
     if config.head not in HEADS:
-        raise ValueError(f"there is no head {config.head!r}; there are: {', '.join(HEADS)}{nearest(config.head, HEADS)}")
+        raise ValueError(
+            f"there is no head {config.head!r}; there are: {', '.join(HEADS)}{nearest(config.head, HEADS)}"
+        )
     return HEADS[config.head](config, action_dim)
 
 
