@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,23 +39,38 @@ SCRIPTS = dict(line.split(" = ") for line in SETUP["SCRIPTS"])
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pairs = [line.partition("==") for line in lines if not line.startswith("#")]
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, _, version in pairs}
+    return {canonicalize_name(name): version for name, _, version in pairs}
 
 
-def test_everything_installed_is_pinned() -> None:
-    # ROS wheels carry metadata of the packages inside them, which pip did not install: those have no INSTALLER file.
-    installed = {
-        re.sub(r"[-_.]+", "-", item.metadata["Name"]).lower(): item.version.partition("+")[0]
-        for item in importlib.metadata.distributions(path=[path for path in sys.path if "site-packages" in path])
-        if item.read_text("INSTALLER")
-    }
-    if not {"zarr", "mujoco", "ruff"} <= installed.keys() or sys.prefix != str(ROOT / ".venv"):
+def required(lines: Iterable[str], found: dict[str, str]) -> dict[str, str]:
+    """Adds name -> installed version of what the requirement lines pull in, transitively, to `found`."""
+    for line in lines:
+        requirement = Requirement(line)
+        name = canonicalize_name(requirement.name)
+        extras = requirement.extras or {""}
+        if name in found and extras == {""}:
+            continue
+        try:
+            installed = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found[name] = installed.version.partition("+")[0]
+        for nested in installed.requires or ():
+            marker = Requirement(nested).marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras | {""}):
+                required([nested.partition(";")[0]], found)
+    return found
+
+
+def test_everything_that_setup_installs_is_pinned() -> None:
+    lines = [*SETUP["DEPENDENCIES"], *(line for extra in SETUP["EXTRAS"].values() for line in extra)]
+    found = required(lines, {})
+    if sys.prefix != str(ROOT / ".venv"):
         pytest.skip("the tests do not run in the environment that `make setup` makes")
-    ignored = {"pip", "vla-policy", *(name for name in installed if name.startswith(("nvidia-", "cuda-", "triton")))}
+    assert len(found) > 100
+    graphics = {name for name in found if name.startswith(("nvidia-", "cuda-", "triton"))}  # pinned by torch itself
     different = {
-        name: (version, pins().get(name))
-        for name, version in installed.items()
-        if name not in ignored and version != pins().get(name)
+        name: (found[name], pins().get(name)) for name in found.keys() - graphics if found[name] != pins().get(name)
     }
     assert not different, f"installed and not pinned like this in constraints.txt (installed, pinned): {different}"
 
