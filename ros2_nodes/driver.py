@@ -59,7 +59,7 @@ class Driver:
         policy: str = "policy",
         simulator: str = "simulator",
     ) -> None:
-        self._check = check
+        self.check = check
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("vla_driver", context=self._context)
@@ -153,7 +153,7 @@ class Driver:
         while (found := value()) is None:
             if time.monotonic() > deadline_s:
                 raise DriverError(f"waited {timeout_s:g} s for {what}; the policy node says: {self.policy_summary}")
-            self._check()
+            self.check()
             self._executor.spin_once(timeout_sec=_POLL_S)
         return found
 

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vla_policy.control import safety
+from vla_policy.control.alignment import robot_inputs
+from vla_policy.control.planner import NO_INSTRUCTION, POLICY_ERROR, Answer, Job, Motion, Planner
+from vla_policy.control.robot import read_robot
+from vla_policy.types import ActionChunk
+
+ROBOT = read_robot(Path(__file__).parents[3] / "launch" / "config" / "robots" / "tabletop.yaml")
+SECOND = 1_000_000_000
+STATE = np.linspace(0.1, 0.7, 7).astype(np.float32)
+
+
+def planner(**changes: float) -> Planner:
+    arguments = {"execute_steps": 6, "max_horizon_s": 0.8, "max_observation_age_s": 0.5, **changes}
+    return Planner(ROBOT, now_ns=0, **arguments)
+
+
+def show(to: Planner, t_ns: int) -> None:
+    """Shows a complete observation at a time."""
+    for name in robot_inputs(ROBOT):
+        if name.startswith("camera"):
+            value = np.zeros((96, 96, 3), np.uint8)
+        else:
+            value = STATE[:6] if name == "state arm" else STATE[6:]
+        assert to.receive(name, value, t_ns, t_ns) == ""
+
+
+def chunk(job: Job, offset: float = 0.0) -> Answer:
+    actions = STATE + offset + 0.01 * np.arange(1, 13, dtype=np.float32)[:, None]
+    actions[:, 6] = 1.0
+    return Answer(ActionChunk(actions.astype(np.float32), job.stamp_ns / 1e9, 0.1), inference_s=0.02)
+
+
+def ask(to: Planner, t_ns: int) -> Job:
+    show(to, t_ns)
+    job = to.next_job(t_ns)
+    assert job is not None
+    return job
+
+
+def is_still(motion: Motion | None) -> bool:
+    assert motion is not None
+    return bool((motion.chunk.actions == motion.chunk.actions[0]).all())
+
+
+def test_nothing_is_asked_without_an_instruction() -> None:
+    plan = planner()
+    show(plan, SECOND)
+    assert plan.next_job(SECOND) is None
+    assert NO_INSTRUCTION in plan.holding(SECOND)
+    assert plan.instruct("go") == ""
+    assert plan.next_job(SECOND) is not None
+    assert plan.holding(SECOND) == {}
+
+
+def test_the_policy_is_asked_after_the_executed_part_or_when_the_instruction_changes() -> None:
+    plan = planner()
+    plan.instruct("go")
+    asked = []
+    for tick in range(10, 30):
+        show(plan, tick * SECOND // 10)
+        job = plan.next_job(tick * SECOND // 10)
+        if job is not None:
+            asked.append(tick)
+        if tick == 24:
+            plan.instruct("stop and go")
+    assert asked == [10, 16, 22, 24 + 1]
+
+
+def test_an_accepted_chunk_is_cut_at_the_horizon_and_stamped_exactly() -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, 1_100_000_003)
+    motion = plan.answer(job, chunk(job), job.stamp_ns + 30_000_000, clock_s=0.0)
+    assert motion is not None
+    assert motion.stamp_ns == 1_100_000_003
+    assert len(motion.chunk.actions) == 8
+    assert plan.monitor.published == 1
+    assert plan.monitor.chunk_latency_s[0] == pytest.approx(0.03)
+
+
+def test_rejections_and_errors_hold_where_the_robot_is() -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    for answer, reason in ((chunk(job, offset=1.0), safety.SEAM_JUMP), (ValueError("broken"), POLICY_ERROR)):
+        motion = plan.answer(job, answer, SECOND, clock_s=0.0)
+        assert is_still(motion)
+        assert motion is not None
+        np.testing.assert_allclose(motion.chunk.actions[0], STATE, atol=1e-6)
+        assert plan.monitor.held[reason] == 1
+    assert plan.next_job(SECOND) is None
+    assert ask(plan, SECOND + SECOND // 10), "asked again at the next observation"
+
+
+def test_a_hold_in_motion_stops_at_the_present_command() -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    plan.answer(job, chunk(job), SECOND, clock_s=0.0)
+    later = SECOND + 3 * SECOND // 10
+    motion = plan.stop(later)
+    assert is_still(motion)
+    assert motion is not None
+    np.testing.assert_allclose(motion.chunk.actions[0, :6], STATE[:6] + 0.03, atol=1e-6)
+    assert plan.stop(later + SECOND) is None, "nothing moves any more"
+
+
+def test_a_stale_observation_gets_no_chunk_and_an_old_answer_is_dropped() -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    assert plan.answer(job, chunk(job), SECOND + 600_000_000, clock_s=0.0) is None
+    assert plan.monitor.held[safety.AGE] == 1
+    plan.instruct("something else")
+    assert plan.answer(job, chunk(job), SECOND, clock_s=0.0) is None
+    assert plan.monitor.dropped == 1
+
+
+@pytest.mark.parametrize("text", ["", " \n", "x" * 1001])
+def test_a_refused_instruction_leaves_the_robot_without_one(text: str) -> None:
+    plan = planner()
+    plan.instruct("go")
+    assert "1 to 1000 characters" in plan.instruct(text)
+    show(plan, SECOND)
+    assert plan.next_job(SECOND) is None
+    assert plan.instruction is None
+
+
+def test_time_that_starts_over_is_followed() -> None:
+    plan = planner()
+    plan.instruct("go")
+    ask(plan, 100 * SECOND)
+    assert ask(plan, 2 * SECOND)
+
+
+def test_a_lost_input_that_may_be_missing_is_none_for_the_policy() -> None:
+    state = tuple(replace(c, source=replace(c.source, on_gap="mask")) for c in ROBOT.state)
+    plan = Planner(replace(ROBOT, state=state), execute_steps=6, max_horizon_s=0.8, max_observation_age_s=0.5, now_ns=0)
+    plan.instruct("go")
+    for name in robot_inputs(ROBOT):
+        if name.startswith("camera"):
+            plan.receive(name, np.zeros((96, 96, 3), np.uint8), SECOND, SECOND)
+    job = plan.next_job(SECOND)
+    assert job is not None
+    assert plan.state_of(job) is None
+
+
+def test_a_chunk_that_ends_before_the_next_one_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"execute_steps 9 .* 0.90 s, more than max_horizon_s 0.8"):
+        planner(execute_steps=9)
