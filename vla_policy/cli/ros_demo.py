@@ -119,6 +119,8 @@ def ros_demo(
         f"[bold]success {rate['rate']:.0%}[/] of {rate['n']} episodes (95% interval {low:.0%} to {high:.0%}), "
         f"image to chunk p50 {latency['p50_ms']} ms, p99 {latency['p99_ms']} ms; {out / 'report.html'}"
     )
+    if int(policy_words.get("holds", 0)):
+        console.print(f"the safety gate held {policy_words['holds']} times, last: {escape(policy_words['last_hold'])}")
     if rate["rate"] < minimum_success:
         console.print(f"[red]below the minimum of {minimum_success:.0%}[/]")
         return 1
