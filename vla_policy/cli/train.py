@@ -40,6 +40,7 @@ def train(
     from vla_datasets.store import DemonstrationStore
     from vla_policy.cli.reporting import TrainingReport
     from vla_policy.encoders import InstructionEncoder
+    from vla_policy.provenance import describe_run
     from vla_policy.training.checkpoint import CheckpointManager
     from vla_policy.training.state import STATE_NAME
     from vla_policy.training.trainer import MultimodalTrainer
@@ -68,6 +69,7 @@ def train(
     torch.manual_seed(train.seed)
     policy = VLAModel(model, store.embodiment, Normalization.of(statistics, words))
     meta: dict[str, Any] = {"dataset": str(data), "dataset_fingerprint": store.fingerprint, "train": vars(train)}
+    meta |= describe_run()
     task = VLATask(
         policy,
         train,

@@ -37,10 +37,10 @@ class MultimodalAugmentation:
         image_mask = observation.image_mask
         if len(image_mask) > 1:
             # One draw decides: camera i is lost where it falls into the i-th of disjoint intervals.
-            draw = torch.rand(size, 1, generator=generator) / max(config.camera_dropout, 1e-9) * len(image_mask)
-            share = config.camera_dropout > 0
+            draw = torch.rand(size, 1, generator=generator)
+            share = config.camera_dropout / len(image_mask)
             image_mask = {
-                name: mask & ~((draw >= i) & (draw < i + 1) & share)
+                name: mask & ~((draw >= i * share) & (draw < (i + 1) * share))
                 for i, (name, mask) in enumerate(image_mask.items())
             }
         instruction = observation.instruction

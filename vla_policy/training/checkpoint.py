@@ -109,7 +109,7 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, truncated, changed, of another program or version, or does not fit itself.
     """
-    directory = Path(directory)
+    directory = Path(directory).resolve()  # the newest of a run may become another while it is read
     config = _read_config(directory)
     weights_path = directory / WEIGHTS_NAME
     weights, _ = read_tensors(weights_path)

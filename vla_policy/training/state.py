@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from vla_policy.training.ema import ExponentialMovingAverage
 from vla_policy.training.files import CheckpointError, read_tensors, write_tensors
 
 STATE_NAME = "training_state.safetensors"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def load_state(
     if not path.is_file():
         raise CheckpointError(f"{directory} holds no run to resume: {STATE_NAME} is missing; start without --resume")
     source, metadata = read_tensors(path)
+    identity = json.loads(json.dumps(identity))  # as it was saved: JSON knows no tuples
     differences = [
         f"  {key}: this run {identity.get(key)!r}, saved run {metadata['identity'].get(key)!r}"
         for key in sorted({*identity, *metadata["identity"]})
@@ -80,15 +81,19 @@ def load_state(
     ]
     if differences:
         raise CheckpointError(f"{path} belongs to a run with other settings:\n" + "\n".join(differences))
-    for parameter in model.parameters():
-        optimizer.state[parameter] = {"step": torch.zeros(())} | {key: torch.zeros_like(parameter) for key in _MOMENTS}
     copy_weights(_named(model, average, optimizer), source, str(path))
     return Position(**metadata["position"])
 
 
-def _named(
-    model: nn.Module, average: ExponentialMovingAverage, optimizer: torch.optim.AdamW
-) -> dict[str, Tensor]:
+def start_moments(optimizer: torch.optim.AdamW) -> None:
+    """Gives the optimiser the state that it would make in its first step, so that there always is one to save."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] = {"step": torch.zeros(())} | moments
+
+
+def _named(model: nn.Module, average: ExponentialMovingAverage, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         tensors[f"model/{name}"] = parameter.detach()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vla_policy.config import TrainConfig
 from vla_policy.training.ema import ExponentialMovingAverage
 from vla_policy.training.schedule import WarmupCosineScheduler
-from vla_policy.training.state import Position, load_state, save_state
+from vla_policy.training.state import Position, load_state, save_state, start_moments
 
 Batch = TypeVar("Batch")
 BatchT = TypeVar("BatchT", contravariant=True)
@@ -97,6 +97,7 @@ class MultimodalTrainer(Generic[Batch]):
         self.device = next(self.model.parameters()).device
         self.average = ExponentialMovingAverage(self.model, config.ema_decay)
         self.optimizer = _optimizer(self.model, config)
+        start_moments(self.optimizer)
         self.scheduler = WarmupCosineScheduler(config.learning_rate, config.warmup_steps, config.final_learning_rate)
         self.position = Position(0, config.steps, 0.0)
 
