@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -229,10 +229,14 @@ def choose_videos(episodes: Sequence[EpisodeResult], count: int) -> list[Episode
 
 
 def _round_robin(episodes: Sequence[EpisodeResult]) -> list[EpisodeResult]:
-    """Orders by how many of the same task came before: every task's first, then every task's second."""
-    seen: dict[str, int] = {}
-    ranks = []
+    """Orders the first episode of every task before the second of any, and the tasks by skill in turn."""
+    tasks_of: dict[str, list[str]] = {}
+    seen: Counter[str] = Counter()
+    keys: list[tuple[int, int, int]] = []
     for position, episode in enumerate(episodes):
-        ranks.append((seen.setdefault(episode.task, 0), position))
+        tasks = tasks_of.setdefault(episode.skill, [])
+        if episode.task not in tasks:
+            tasks.append(episode.task)
+        keys.append((seen[episode.task], tasks.index(episode.task), position))
         seen[episode.task] += 1
-    return [episodes[position] for _, position in sorted(ranks)]
+    return [episodes[position] for _, _, position in sorted(keys)]

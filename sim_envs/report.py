@@ -25,7 +25,7 @@ h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 34px 0 10
 section, .cards figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 section { padding: 14px 18px; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: 4px 14px 4px 0;
-  vertical-align: top; } .count { font-variant-numeric: tabular-nums; width: 60px; }
+  vertical-align: top; } .name { width: 110px; } .count { font-variant-numeric: tabular-nums; width: 60px; }
 .chart { width: 100%; max-width: 780px; height: auto; display: block; font: 12px system-ui, sans-serif; }
 .chart text { fill: var(--text); } .chart .tick { fill: var(--soft); } .chart .bar { fill: var(--bar); opacity: .75; }
 .chart .grid { stroke: var(--line); } .chart .whisker { stroke: var(--text); stroke-width: 1.4; fill: none; }
@@ -94,7 +94,7 @@ def write_report(
 
 def _facts(facts: Mapping[str, str]) -> str:
     rows = [
-        f"<tr><td class='soft'>{escape(name)}</td><td><code>{escape(text)}</code></td></tr>"
+        f"<tr><td class='soft name'>{escape(name)}</td><td><code>{escape(text)}</code></td></tr>"
         for name, text in facts.items()
     ]
     return f"<section><table>{''.join(rows)}</table></section>" if rows else ""

@@ -118,6 +118,7 @@ def test_videos_show_failures_first_and_every_task() -> None:
     shown = choose_videos(episodes, 8)
     assert [episode.success for episode in shown] == [False] * 6 + [True] * 2
     assert Counter(episode.task for episode in shown) == {"a": 3, "b": 3, "c": 2}
+    assert [episode.seed for episode in shown[:2]] == [0, 0]
     assert len(choose_videos(episodes, 100)) == 30
     assert choose_videos(episodes, 0) == []
 
