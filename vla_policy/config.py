@@ -57,10 +57,8 @@ class ModelConfig:
     state_loss_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in (
-            "chunk_size width heads layers keypoints region_grid expert_width expert_heads expert_layers "
-            "flow_samples flow_steps"
-        ).split():
+        counts = ("chunk_size", "width", "heads", "layers", "keypoints", "region_grid", "expert_width", "expert_heads")
+        for name in (*counts, "expert_layers", "flow_samples", "flow_steps"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         _require(self, "execute_steps", 1 <= self.execute_steps <= self.chunk_size, f"1 .. {self.chunk_size}")
         _require(self, "width", self.width % self.heads == 0, f"a multiple of heads ({self.heads})")
@@ -177,7 +175,7 @@ def model_config_from_json(data: dict[str, Any]) -> ModelConfig:
     if set(data) != names:
         unknown, missing = sorted(set(data) - names), sorted(names - set(data))
         raise ValueError(f"the model config has unknown keys {unknown} and lacks {missing}: written by another version")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
     for name, value in values.items():
         if not _is_a(value, hints[name]):
             raise ValueError(f"the model config's {name} must be {hints[name]}; got {value!r}")

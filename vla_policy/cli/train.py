@@ -54,7 +54,7 @@ def train(
         torch.set_num_threads(train.threads)
     console = Console()
     store = DemonstrationStore.open(data)
-    common = {"chunk_size": model.chunk_size, "batch_size": train.batch_size, "seed": train.seed}
+    common: dict[str, Any] = {"chunk_size": model.chunk_size, "batch_size": train.batch_size, "seed": train.seed}
     common |= {"validation_fraction": train.validation_fraction, "ram_budget_gb": train.ram_budget_gb}
     with console.status(f"decoding {data}"):
         loader = RamLoader(store, split="training", **common)
@@ -119,6 +119,7 @@ class StopOnInterrupt:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
+        """Returns whether it came."""
         return self._came
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -26,7 +26,9 @@ class ExponentialMovingAverage:
     def update(self, step: int) -> None:
         """Moves the average towards the weights after the given step (the first is 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.average.values()), list(self._parameters.values()), 1 - decay)
+        averages: list[Tensor] = list(self.average.values())
+        weights: list[Tensor] = list(self._parameters.values())
+        torch._foreach_lerp_(averages, weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -25,6 +25,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, temporary, metadata={_METADATA: json.dumps(metadata)})
+    temporary.chmod(0o644)  # safetensors makes it private
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class TrainingDiverged(ValueError):
     """The loss or its gradient is not finite."""
 
 
+@runtime_checkable
 class TrainingTask(Protocol[BatchT]):
     """What the loop trains: a model and its loss."""
 
@@ -157,7 +158,8 @@ class MultimodalTrainer(Generic[Batch]):
             loss, parts = self.task.loss(batch, generator)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        losses = {"loss": float(loss.detach()), "gradient_norm": float(norm)} | {name: float(v) for name, v in parts.items()}
+        losses = {"loss": float(loss.detach()), "gradient_norm": float(norm)}
+        losses |= {name: float(value) for name, value in parts.items()}
         if not math.isfinite(losses["loss"] + losses["gradient_norm"]):
             raise TrainingDiverged(
                 f"step {step}: loss {losses['loss']}, gradient norm {losses['gradient_norm']}; lower --learning-rate "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from vla_policy.types import TokenGroup
 _INSTRUCTION_STD_FLOOR = 0.005  # a word vector's dimension that never varies must not explode
 
 
+@runtime_checkable
 class Moments(Protocol):
     """Mean and standard deviation as nested lists of float."""
 
@@ -26,6 +27,7 @@ class Moments(Protocol):
     def std(self) -> list[Any]: ...  # noqa: D102
 
 
+@runtime_checkable
 class StateActionStatistics(Protocol):
     """What is needed of a dataset's statistics; `vla_datasets.statistics.DatasetStatistics` has it."""
 
@@ -87,7 +89,9 @@ class Normalization:
         """
         if set(data) != set(cls.__dataclass_fields__):
             raise ValueError(f"a normalisation has the keys {sorted(cls.__dataclass_fields__)}; got {sorted(data)}")
-        nested = {key: tuple(tuple(row) if isinstance(row, list) else row for row in data[key]) for key in data}
+        nested: dict[str, Any] = {
+            key: tuple(tuple(row) if isinstance(row, list) else row for row in data[key]) for key in data
+        }
         return cls(**nested)
 
     def require_fits(self, embodiment: Embodiment, chunk_size: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 from torch import Tensor
 
 from vla_policy.config import nearest
@@ -75,8 +75,8 @@ class Policy:
 
     def predict(
         self,
-        images: Mapping[str, UInt8[np.ndarray, "h w c"] | None],
-        state: Float32[np.ndarray, " s"] | None,
+        images: Mapping[str, Shaped[np.ndarray, "..."] | None],
+        state: Shaped[np.ndarray, "..."] | None,
         instruction: str | None,
         t0_s: float,
     ) -> ActionChunk:
@@ -110,10 +110,11 @@ class Policy:
         if set(images) != set(expected):
             odd = [name for name in images if name not in expected]
             hint = nearest(odd[0], expected) if odd else "; pass None for a camera that is missing"
-            raise PolicyError(f"{self.what} has the cameras {', '.join(expected)}; got {', '.join(images) or 'none'}{hint}")
+            got = ", ".join(images) or "none"
+            raise PolicyError(f"{self.what} has the cameras {', '.join(expected)}; got {got}{hint}")
         return expected
 
-    def _image(self, name: str, images: Mapping[str, UInt8[np.ndarray, "h w c"] | None]) -> UInt8[Tensor, "b t h w c"]:
+    def _image(self, name: str, images: Mapping[str, Shaped[np.ndarray, "..."] | None]) -> UInt8[Tensor, "b t h w c"]:
         shape = (*self.embodiment.cameras[name], 3)
         image = images[name]
         if image is None:
@@ -124,15 +125,16 @@ class Policy:
             )
         return torch.from_numpy(np.ascontiguousarray(image))[None, None]
 
-    def _state(self, state: np.ndarray | None) -> Tensor:
+    def _state(self, state: Shaped[np.ndarray, "..."] | None) -> Float32[Tensor, "b t s"]:
         channel = self.embodiment.state
         if state is None:
             return torch.zeros(1, 1, len(channel))
         if state.shape != (len(channel),) or state.dtype != np.float32:
             raise PolicyError(f"the state of {self.what} is float32 ({channel}); got {state.dtype} {state.shape}")
         if not np.isfinite(state).all():
-            bad = [f"{name} = {value}" for name, value in zip(channel.names, state, strict=True) if not np.isfinite(value)]
-            raise PolicyError(f"the state must be finite; got {', '.join(bad)}")
+            named = zip(channel.names, state, strict=True)
+            bad = ", ".join(f"{name} = {value}" for name, value in named if not np.isfinite(value))
+            raise PolicyError(f"the state must be finite; got {bad}")
         return torch.from_numpy(state.copy())[None, None]
 
     def _instruction(self, instruction: str | None) -> dict[str, Tensor]:

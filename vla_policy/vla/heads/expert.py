@@ -17,7 +17,8 @@ KeysValues = tuple[Tensor, Tensor]
 class ExpertBlock(nn.Module):
     """Attention to the action tokens and the observation at once, then a feed-forward part, each AdaLN-modulated.
 
-    x + gate * Attention(mod(LN x), [x, observation]); x + gate * FeedForward(mod(LN x)); mod(y) = (1 + scale) y + shift.
+    x + gate * Attention(mod(LN x), [x, observation]), then x + gate * FeedForward(mod(LN x)), where
+    mod(y) = (1 + scale) y + shift.
     One attention over both, as in pi0 (arXiv 2410.24164), is half the operations of self- then cross-attention. The
     modulation follows DiT (arXiv 2212.09748), but the gates start at one.
     """

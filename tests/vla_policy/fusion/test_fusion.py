@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vla_policy.fusion import FUSIONS, Fusion, build_fusion
+from vla_policy.types import TokenGroup
+
+
+@pytest.fixture(params=list(FUSIONS))
+def fusion(request: pytest.FixtureRequest) -> Fusion:
+    torch.manual_seed(0)
+    return build_fusion(request.param, ("text", "state", "camera"), width=16, heads=2, layers=2)
+
+
+@pytest.fixture
+def groups() -> dict[str, TokenGroup]:
+    torch.manual_seed(1)
+    sizes = {"camera": 4, "text": 1, "state": 2}
+    return {name: TokenGroup(torch.randn(2, n, 16), torch.ones(2, n, dtype=torch.bool)) for name, n in sizes.items()}
+
+
+@pytest.mark.parametrize("present", [("camera", "text", "state"), ("camera", "text"), ("camera",)])
+def test_any_subset_of_modalities(fusion: Fusion, groups: dict[str, TokenGroup], present: tuple[str, ...]) -> None:
+    fused = fusion({name: groups[name] for name in present})
+    assert fused.tokens.shape == (2, sum(groups[name].tokens.shape[1] for name in present), 16)
+    assert fused.tokens.isfinite().all()
+
+
+def test_a_masked_token_influences_no_other(fusion: Fusion, groups: dict[str, TokenGroup]) -> None:
+    mask = torch.tensor([[True, False, True, True]] * 2)
+    tokens = groups["camera"].tokens
+    changed = tokens.clone()
+    changed[:, 1] = 100.0
+    a, b = (fusion(groups | {"camera": TokenGroup(t, mask)}) for t in (tokens, changed))
+    assert torch.equal(a.tokens[a.mask], b.tokens[b.mask])
+
+
+def test_modalities_inform_each_other(fusion: Fusion, groups: dict[str, TokenGroup]) -> None:
+    changed = groups | {"text": TokenGroup(groups["text"].tokens.flip(-1), groups["text"].mask)}
+    a, b = fusion(groups), fusion(changed)
+    assert (a.tokens[:, 1:] - b.tokens[:, 1:]).abs().amax(dim=-1).min() > 1e-4
+
+
+def test_all_masked_is_finite(fusion: Fusion, groups: dict[str, TokenGroup]) -> None:
+    nothing = {name: TokenGroup(g.tokens, torch.zeros_like(g.mask)) for name, g in groups.items()}
+    fused = fusion(nothing)
+    fused.tokens.sum().backward()
+    assert fused.tokens.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in fusion.parameters())
+
+
+def test_names_are_checked(fusion: Fusion, groups: dict[str, TokenGroup]) -> None:
+    with pytest.raises(ValueError, match=r"no fusion 'erly'.*did you mean 'early'"):
+        build_fusion("erly", ("text",), width=16, heads=2, layers=1)
+    with pytest.raises(ValueError, match=r"no modality 'camra'.*did you mean 'camera'"):
+        fusion({"camra": groups["camera"]})
+    with pytest.raises(ValueError, match="at least one of: text, state, camera"):
+        fusion({})
+    with pytest.raises(ValueError, match="'text' must be 16 wide"):
+        fusion({"text": TokenGroup(torch.zeros(2, 1, 8), torch.ones(2, 1, dtype=torch.bool))})

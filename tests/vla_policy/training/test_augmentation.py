@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from vla_policy.config import TrainConfig
+from vla_policy.training.augmentation import MultimodalAugmentation
+from vla_policy.training.vla_task import observe
+from vla_policy.types import DemonstrationBatch, TokenGroup
+from vla_policy.vla.normalize import Normalization
+
+
+def test_drops_at_the_given_rates_and_never_all_cameras(
+    make_batch: Callable[[int, int], DemonstrationBatch], words: TokenGroup, normalization: Normalization
+) -> None:
+    config = TrainConfig(steps=1, camera_dropout=0.4, state_dropout=0.2, instruction_dropout=0.1)
+    given = observe(make_batch(4000, 0), words)
+    changed = MultimodalAugmentation(config, normalization)(given, torch.Generator().manual_seed(0))
+    front, wrist = (changed.image_mask[name].float().mean() for name in ("front", "wrist_camera"))
+    assert abs(front - 0.8) < 0.03
+    assert abs(wrist - 0.8) < 0.03
+    assert (changed.image_mask["front"] | changed.image_mask["wrist_camera"]).all()
+    assert abs(changed.state_mask.float().mean() - 0.8) < 0.03
+    assert abs(changed.instruction_mask[:, 0].float().mean() - 0.9) < 0.03
+    assert changed.state is given.state
+    assert given.state_mask.all()
+
+
+def test_noise_is_in_standard_deviations(
+    make_batch: Callable[[int, int], DemonstrationBatch], words: TokenGroup, normalization: Normalization
+) -> None:
+    config = TrainConfig(steps=1, instruction_noise=0.5, state_noise=0.1)
+    given = observe(make_batch(200, 0), words)
+    changed = MultimodalAugmentation(config, normalization)(given, torch.Generator().manual_seed(0))
+    assert abs((changed.instruction - given.instruction).std() - 0.5 * 0.2) < 0.005
+    assert abs((changed.state - given.state)[..., 1].std() - 0.1 * 0.7) < 0.02
