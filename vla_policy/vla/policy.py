@@ -75,8 +75,8 @@ class Policy:
 
     def predict(
         self,
-        images: Mapping[str, Shaped[np.ndarray, "..."] | None],
-        state: Shaped[np.ndarray, "..."] | None,
+        images: Mapping[str, Shaped[np.ndarray, ...] | None],
+        state: Shaped[np.ndarray, ...] | None,
         instruction: str | None,
         t0_s: float,
     ) -> ActionChunk:
@@ -114,7 +114,7 @@ class Policy:
             raise PolicyError(f"{self.what} has the cameras {', '.join(expected)}; got {got}{hint}")
         return expected
 
-    def _image(self, name: str, images: Mapping[str, Shaped[np.ndarray, "..."] | None]) -> UInt8[Tensor, "b t h w c"]:
+    def _image(self, name: str, images: Mapping[str, Shaped[np.ndarray, ...] | None]) -> UInt8[Tensor, "b t h w c"]:
         shape = (*self.embodiment.cameras[name], 3)
         image = images[name]
         if image is None:
@@ -125,7 +125,7 @@ class Policy:
             )
         return torch.from_numpy(np.ascontiguousarray(image))[None, None]
 
-    def _state(self, state: Shaped[np.ndarray, "..."] | None) -> Float32[Tensor, "b t s"]:
+    def _state(self, state: Shaped[np.ndarray, ...] | None) -> Float32[Tensor, "b t s"]:
         channel = self.embodiment.state
         if state is None:
             return torch.zeros(1, 1, len(channel))
