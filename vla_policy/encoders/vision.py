@@ -58,22 +58,23 @@ class ConvVisionEncoder(nn.Module):
         """Tokens per image: one of keypoints per stage, then the regions."""
         return self.positions.shape[0]
 
-    def forward(self, images: UInt8[Tensor, "b h w c"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n e"]:
-        """Returns the keypoint tokens, fine and coarse, then the region tokens, row by row.
+    def forward(
+        self, images: UInt8[Tensor, "b h w c"], condition: Float[Tensor, "b d"]
+    ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "b c2 h2 w2"]]:
+        """Returns the tokens (keypoints, fine and coarse, then the regions row by row) and the fine feature map.
 
         Args:
             images: uint8 RGB.
             condition: the instruction token.
         """
         x = F.relu(self.stem(self._patches(images)))
-        x = self.fine_block(x, condition)
-        fine = self.fine_keypoints(x, condition)
-        x = self.coarse_block(F.relu(self.down(x)), condition)
-        coarse = self.coarse_keypoints(x, condition)
-        regions = rearrange(F.adaptive_avg_pool2d(x, self.region_grid), "b c h w -> b (h w) c")
-        keypoints = [layer(points) for layer, points in zip(self.keypoint_tokens, (fine, coarse), strict=True)]
+        fine = self.fine_block(x, condition)
+        coarse = self.coarse_block(F.relu(self.down(fine)), condition)
+        points = (self.fine_keypoints(fine, condition), self.coarse_keypoints(coarse, condition))
+        keypoints = [layer(found) for layer, found in zip(self.keypoint_tokens, points, strict=True)]
+        regions = rearrange(F.adaptive_avg_pool2d(coarse, self.region_grid), "b c h w -> b (h w) c")
         tokens = torch.cat((torch.stack(keypoints, dim=1), self.region_token(regions)), dim=1)
-        return tokens + self.positions.to(tokens.dtype)
+        return tokens + self.positions.to(tokens.dtype), fine
 
     def _patches(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b p h2 w2"]:
         """Returns 4x4 patches as channels, [-1, 1], channels last in memory: the one place where images become float."""
@@ -136,11 +137,12 @@ class Keypoints(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             logits = (self.queries + offset) @ features.float().transpose(1, 2)
             heat = logits.softmax(dim=-1)
-            expected = heat @ _pixel_positions(height, width, heat.device)
+            expected = heat @ pixel_positions(height, width, heat.device)
             return torch.cat((expected.flatten(1), heat.amax(dim=-1)), dim=1)
 
 
-def _pixel_positions(height: int, width: int, device: torch.device) -> Float[Tensor, "n two=2"]:
+def pixel_positions(height: int, width: int, device: torch.device) -> Float[Tensor, "n two=2"]:
+    """Returns (x, y) in [-1, 1] of the pixels of a map, row by row."""
     y = torch.linspace(-1, 1, height, device=device)
     x = torch.linspace(-1, 1, width, device=device)
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2)

@@ -1,22 +1,65 @@
-"""From the word vectors of an instruction to one token."""
+"""From the word vectors of an instruction to tokens: first each word looks for what it names in the pictures."""
 
 from __future__ import annotations
 
+import math
+
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from vla_policy.attention import CrossAttention
+from vla_policy.attention import CrossAttention, FeedForward, LayerNorm
+from vla_policy.encoders.vision import pixel_positions
 
 _QUERIES = 4  # what to do, with what, to or onto what, and one to spare
+_LOOKS = 2  # heatmaps per word and camera
+_VALUES = 16  # features that a heatmap brings along
+
+
+class WordGrounding(nn.Module):
+    """Where in a camera's picture is what a word names: one spatial softmax per word and look.
+
+    heat = softmax(W w . LN f / sqrt(c)) over the pixels f of a feature map; out = (E[x], E[y], max heat, E[V f]). The
+    query depends on the word alone, so that "red" means the same in every sentence, also in one never heard before.
+
+    Args:
+        inputs: size of a word vector.
+        channels: of the feature map.
+    """
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.norm = LayerNorm(channels)
+        self.query = nn.Linear(inputs, _LOOKS * channels)
+        self.value = nn.Linear(channels, _VALUES)
+        # Unit word vectors and features then give logits of standard deviation 1.5: heatmaps with peaks to learn from.
+        nn.init.normal_(self.query.weight, std=1.5 * inputs**-0.5)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers per word."""
+        return _LOOKS * (3 + _VALUES)
+
+    def forward(self, words: Float[Tensor, "b l e"], features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b l g"]:
+        """Returns position in [-1, 1], peak and features of every word's looks, float32."""
+        height, width = features.shape[2:]
+        pixels = self.norm(rearrange(features, "b c h w -> b (h w) c"))
+        values = self.value(pixels)
+        queries = rearrange(self.query(words), "b l (q c) -> b (l q) c", q=_LOOKS)
+        with torch.autocast(features.device.type, enabled=False):
+            logits = queries.float() @ pixels.float().transpose(1, 2) / math.sqrt(pixels.shape[-1])
+            heat = logits.softmax(dim=-1)
+            expected = heat @ pixel_positions(height, width, heat.device)
+            found = torch.cat((expected, heat.amax(dim=-1, keepdim=True), heat @ values.float()), dim=-1)
+        return rearrange(found, "b (l q) g -> b l (q g)", q=_LOOKS)
 
 
 class WordPooling(nn.Module):
-    """Learned queries attend to the words; what they find becomes one token: W2 gelu(W1 [o_1 .. o_4]).
+    """Learned queries attend to the words; what they find is a few tokens.
 
     Args:
-        inputs: size of a word vector; normalised, about unit variance.
+        inputs: size of a word's vector.
         width: token width; a multiple of `heads`.
         heads: attention heads.
     """
@@ -26,12 +69,11 @@ class WordPooling(nn.Module):
         self.project = nn.Linear(inputs, width)
         self.queries = nn.Parameter(torch.randn(_QUERIES, width))
         self.attention = CrossAttention(width, heads)
-        self.up = nn.Linear(_QUERIES * width, width)
-        self.down = nn.Linear(width, width)
+        self.norm = LayerNorm(width)
+        self.feedforward = FeedForward(width, ratio=2)
 
-    def forward(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b one=1 d"]:
-        """Returns one token per instruction; finite also where no word is valid."""
+    def forward(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b n d"]:
+        """Returns `_QUERIES` tokens per instruction; finite also where no word is valid."""
         words = self.project(words)
-        queries = self.queries.to(words.dtype).expand(len(words), -1, -1)
-        found = self.attention(queries, words, mask)
-        return self.down(F.gelu(self.up(found.flatten(1))))[:, None]
+        found = self.attention(self.queries.to(words.dtype).expand(len(words), -1, -1), words, mask)
+        return found + self.feedforward(self.norm(found))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vla_policy.config import ModelConfig
 from vla_policy.embodiment import Embodiment
-from vla_policy.encoders import ConvVisionEncoder, InstructionEncoder, MissingToken, VectorEncoder, WordPooling
+from vla_policy.encoders import ConvVisionEncoder, InstructionEncoder, MissingToken, VectorEncoder, WordGrounding, WordPooling
 from vla_policy.fusion import build_fusion
 from vla_policy.types import Observation, TokenGroup
 from vla_policy.vla.heads import build_head
@@ -54,7 +54,13 @@ class VLAModel(nn.Module):
             }
         )
         self.state = VectorEncoder(state_dim, width)
-        self.instruction = WordPooling(InstructionEncoder.width, width, config.heads)
+        # The words alone steer the encoders; with what each word has found in the pictures, they become tokens.
+        words = InstructionEncoder.width
+        self.command = WordPooling(words, width, config.heads)
+        self.condition = nn.Linear(width * self.command.queries.shape[0], width)
+        self.grounding = nn.ModuleDict({name: WordGrounding(words, config.vision_channels[0]) for name in embodiment.cameras})
+        found = sum(grounding.outputs for grounding in self.grounding.values())
+        self.instruction = WordPooling(words + found, width, config.heads)
         modalities = (INSTRUCTION, STATE, *embodiment.cameras)
         if len(set(modalities)) != len(modalities):
             raise ValueError(
@@ -120,22 +126,27 @@ class VLAModel(nn.Module):
         self._require_fits(observation)
         # Masked values are replaced before the encoders: what they hold, even not-a-number, reaches no gradient.
         state = torch.where(observation.state_mask[..., None], observation.state, self.normalizer.state_mean)
-        spoken = torch.where(
-            observation.instruction_mask[..., None], observation.instruction, self.normalizer.instruction_mean
-        )
-        groups = {
-            INSTRUCTION: self.missing[INSTRUCTION](
-                self.instruction(self.normalizer.instruction(spoken), observation.instruction_mask),
-                observation.instruction_mask.any(dim=1),
-            ),
-            STATE: self.missing[STATE](self.state(self.normalizer.state(state)), observation.state_mask[:, -1]),
-        }
-        condition = groups[INSTRUCTION].tokens[:, 0]
+        words, spoken = self._words(observation)
+        commanded = spoken.any(dim=1)
+        condition = self.condition(self.command(words, spoken).flatten(1))
+        condition = torch.where(commanded[:, None], condition, self.missing[INSTRUCTION].token.to(condition.dtype))
+        groups = {STATE: self.missing[STATE](self.state(self.normalizer.state(state)), observation.state_mask[:, -1])}
+        found = [words]
         for name, camera in self.cameras.items():
-            tokens = camera(observation.images[name][:, -1], condition)
-            groups[name] = self.missing[name](tokens, observation.image_mask[name][:, -1])
+            seen = observation.image_mask[name][:, -1]
+            tokens, features = camera(observation.images[name][:, -1], condition)
+            groups[name] = self.missing[name](tokens, seen)
+            found.append(torch.where(seen[:, None, None], self.grounding[name](words, features), 0.0))
+        groups[INSTRUCTION] = self.missing[INSTRUCTION](self.instruction(torch.cat(found, dim=-1), spoken), commanded)
         keypoints = torch.cat([groups[name].tokens[:, :2].flatten(1) for name in self.cameras], dim=1)
         return self.fusion(groups), self.state_head(keypoints).float()
+
+    def _words(self, observation: Observation) -> tuple[Float[Tensor, "b l e"], Bool[Tensor, "b l"]]:
+        """Returns the normalised word vectors and their mask, up to the longest instruction of the batch."""
+        mask = observation.instruction_mask
+        longest = max(1, int(mask.sum(dim=1).max()))
+        mask, vectors = mask[:, :longest], observation.instruction[:, :longest]
+        return self.normalizer.instruction(torch.where(mask[..., None], vectors, self.normalizer.instruction_mean)), mask
 
     def _require_fits(self, observation: Observation) -> None:
         expected = sorted(self.cameras)
