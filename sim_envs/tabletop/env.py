@@ -67,7 +67,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.action_space = spaces.Box(low, high, dtype=np.float32)
         self.observation_space = spaces.Dict(
             {
-                "images": spaces.Dict({name: picture for name in CAMERAS}),
+                "images": spaces.Dict(dict.fromkeys(CAMERAS, picture)),
                 # Sensors overshoot the command's range a little: soft joint stops.
                 "state": spaces.Box(low - 0.5, high + 0.5, dtype=np.float32),
                 "instruction": spaces.Text(max_length=200, charset=string.printable),

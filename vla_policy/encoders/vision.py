@@ -77,7 +77,7 @@ class ConvVisionEncoder(nn.Module):
         return tokens + self.positions.to(tokens.dtype), fine
 
     def _patches(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b p h2 w2"]:
-        """Returns 4x4 patches as channels, [-1, 1], channels last in memory: the one place where images become float."""
+        """Returns 4x4 patches as channels in [-1, 1], channels last in memory: here alone images become float."""
         device = images.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.stem.weight.dtype
         down, right = (-side % (2 * PATCH) for side in images.shape[1:3])

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from vla_policy.config import ModelConfig
 from vla_policy.embodiment import Embodiment
-from vla_policy.encoders import ConvVisionEncoder, InstructionEncoder, MissingToken, VectorEncoder, WordGrounding, WordPooling
+from vla_policy.encoders import (
+    ConvVisionEncoder,
+    InstructionEncoder,
+    MissingToken,
+    VectorEncoder,
+    WordGrounding,
+    WordPooling,
+)
 from vla_policy.fusion import build_fusion
 from vla_policy.types import Observation, TokenGroup
 from vla_policy.vla.heads import build_head
@@ -58,7 +65,8 @@ class VLAModel(nn.Module):
         words = InstructionEncoder.width
         self.command = WordPooling(words, width, config.heads)
         self.condition = nn.Linear(width * self.command.queries.shape[0], width)
-        self.grounding = nn.ModuleDict({name: WordGrounding(words, config.vision_channels[0]) for name in embodiment.cameras})
+        channels = config.vision_channels[0]
+        self.grounding = nn.ModuleDict({name: WordGrounding(words, channels) for name in embodiment.cameras})
         found = sum(grounding.outputs for grounding in self.grounding.values())
         self.instruction = WordPooling(words + found, width, config.heads)
         modalities = (INSTRUCTION, STATE, *embodiment.cameras)
@@ -146,7 +154,8 @@ class VLAModel(nn.Module):
         mask = observation.instruction_mask
         longest = max(1, int(mask.sum(dim=1).max()))
         mask, vectors = mask[:, :longest], observation.instruction[:, :longest]
-        return self.normalizer.instruction(torch.where(mask[..., None], vectors, self.normalizer.instruction_mean)), mask
+        vectors = torch.where(mask[..., None], vectors, self.normalizer.instruction_mean)
+        return self.normalizer.instruction(vectors), mask
 
     def _require_fits(self, observation: Observation) -> None:
         expected = sorted(self.cameras)

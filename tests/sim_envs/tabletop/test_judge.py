@@ -51,7 +51,7 @@ def test_put_counts_in_the_right_container_only(env: TabletopEnv) -> None:
 def test_stack_wants_the_named_base(env: TabletopEnv) -> None:
     env.reset(seed=0, options={"task": "stack_red_cube_on_blue_cube"})
     base = env.data.body("blue cube").xpos.copy()
-    _place(env, "red cube", base + [0.005, 0, 0.046])
+    _place(env, "red cube", base + np.array([0.005, 0, 0.046]))
     assert _steps_to_success(env) is not None
 
 
