@@ -64,7 +64,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         picture = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         high = np.append(JOINT_LIMITS_RAD, 1.0).astype(np.float32)
         low = np.append(-JOINT_LIMITS_RAD, 0.0).astype(np.float32)
-        self.action_space = spaces.Box(low, high, dtype=np.float32)
+        self.action_space: spaces.Box = spaces.Box(low, high, dtype=np.float32)
         self.observation_space = spaces.Dict(
             {
                 "images": spaces.Dict(dict.fromkeys(CAMERAS, picture)),

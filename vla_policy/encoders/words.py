@@ -26,7 +26,12 @@ class WordGrounding(nn.Module):
     Args:
         inputs: size of a word vector.
         channels: of the feature map.
+
+    Attributes:
+        outputs: numbers per word.
     """
+
+    outputs = _LOOKS * (3 + _VALUES)
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -35,11 +40,6 @@ class WordGrounding(nn.Module):
         self.value = nn.Linear(channels, _VALUES)
         # Unit word vectors and features then give logits of standard deviation 1.5: heatmaps with peaks to learn from.
         nn.init.normal_(self.query.weight, std=1.5 * inputs**-0.5)
-
-    @property
-    def outputs(self) -> int:
-        """Numbers per word."""
-        return _LOOKS * (3 + _VALUES)
 
     def forward(self, words: Float[Tensor, "b l e"], features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b l g"]:
         """Returns position in [-1, 1], peak and features of every word's looks, float32."""

@@ -67,8 +67,7 @@ class VLAModel(nn.Module):
         self.condition = nn.Linear(width * self.command.queries.shape[0], width)
         channels = config.vision_channels[0]
         self.grounding = nn.ModuleDict({name: WordGrounding(words, channels) for name in embodiment.cameras})
-        found = sum(grounding.outputs for grounding in self.grounding.values())
-        self.instruction = WordPooling(words + found, width, config.heads)
+        self.instruction = WordPooling(words + WordGrounding.outputs * len(self.cameras), width, config.heads)
         modalities = (INSTRUCTION, STATE, *embodiment.cameras)
         if len(set(modalities)) != len(modalities):
             raise ValueError(
@@ -136,8 +135,8 @@ class VLAModel(nn.Module):
         state = torch.where(observation.state_mask[..., None], observation.state, self.normalizer.state_mean)
         words, spoken = self._words(observation)
         commanded = spoken.any(dim=1)
-        condition = self.condition(self.command(words, spoken).flatten(1))
-        condition = torch.where(commanded[:, None], condition, self.missing[INSTRUCTION].token.to(condition.dtype))
+        command = self.condition(self.command(words, spoken).flatten(1))
+        condition = self.missing[INSTRUCTION](command[:, None], commanded).tokens[:, 0]
         groups = {STATE: self.missing[STATE](self.state(self.normalizer.state(state)), observation.state_mask[:, -1])}
         found = [words]
         for name, camera in self.cameras.items():
