@@ -35,7 +35,7 @@ class CollectionConfig:
     """
 
     tasks: tuple[str, ...]
-    episodes_per_task: int = 60
+    episodes_per_task: int = 150
     seed: int = 0
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     image_size: int = 96

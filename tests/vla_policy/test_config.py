@@ -21,12 +21,6 @@ def test_a_model_config_names_what_is_out_of_range(changes: dict[str, int], mess
         ModelConfig(**changes)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("stop", [{}, {"steps": 5, "minutes": 1.0}])
-def test_a_run_stops_by_steps_or_by_minutes(stop: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="by steps or by minutes"):
-        TrainConfig(**stop)  # pyright: ignore[reportArgumentType]
-
-
 def test_a_rate_is_a_fraction() -> None:
     with pytest.raises(ValueError, match=r"camera_dropout must be 0 \.\. 1; got 1.5"):
         TrainConfig(steps=1, camera_dropout=1.5)

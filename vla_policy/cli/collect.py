@@ -9,7 +9,7 @@ from pathlib import Path
 def collect(
     out: Path = Path("data/tabletop.zarr"),
     tasks: str = "training",
-    episodes_per_task: int = 60,
+    episodes_per_task: int = 150,
     processes: int = 2,
     seed: int = 0,
     noise_share: float = 0.5,

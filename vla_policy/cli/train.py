@@ -11,9 +11,9 @@ from vla_policy.config import ModelConfig, TrainConfig
 
 
 def train(
-    data: Path,
-    out: Path,
-    train: TrainConfig,
+    data: Path = Path("data/tabletop.zarr"),
+    out: Path = Path("runs/tabletop"),
+    train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen)
     resume: bool = False,
 ) -> int:

@@ -100,7 +100,7 @@ class MultimodalTrainer(Generic[Batch]):
         self.optimizer = _optimizer(self.model, config)
         start_moments(self.optimizer)
         self.scheduler = WarmupCosineScheduler(config.learning_rate, config.warmup_steps, config.final_learning_rate)
-        self.position = Position(0, config.steps, 0.0)
+        self.position = Position(0, config.steps if config.minutes is None else None, 0.0)
 
     def resume(self) -> Position:
         """Restores the saved state of the run directory.

@@ -121,7 +121,7 @@ def test_a_time_budget_becomes_a_number_of_steps(
     make_trainer: Callable[..., MultimodalTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer_module, "MEASURED_STEPS", 5)
-    trainer = make_trainer("run", replace(CONFIG, steps=None, minutes=0.02))
+    trainer = make_trainer("run", replace(CONFIG, minutes=0.02))
     assert trainer.fit(trainer.batches)  # pyright: ignore
     assert trainer.position.total_steps == trainer.position.step
 
