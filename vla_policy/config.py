@@ -97,7 +97,7 @@ class TrainConfig:
     # Observations per step.
     batch_size: int = 128
     # Optimiser steps in all; the default made the shipped checkpoint.
-    steps: int = 10_500
+    steps: int = 6_500
     # Wall-clock budget in minutes instead of `steps`, whose number is then fixed from the throughput of the first ones.
     minutes: float | None = None
     # Peak learning rate of AdamW.
@@ -117,7 +117,7 @@ class TrainConfig:
     # Seed of everything random: initial weights, order of the data, noise.
     seed: int = 0
     # Probability that a sample loses one camera; never all of them.
-    camera_dropout: float = 0.15
+    camera_dropout: float = 0.6
     # Probability that a sample loses the state.
     state_dropout: float = 0.05
     # Probability that a sample loses the instruction.

@@ -12,7 +12,7 @@ from vla_policy.embodiment import Embodiment
     ("changes", "message"),
     [
         ({"execute_steps": 13}, r"execute_steps must be 1 \.\. 12; got 13"),
-        ({"width": 250}, r"width must be a multiple of heads \(4\); got 250"),
+        ({"width": 250}, r"width must be a multiple of heads \(3\); got 250"),
         ({"layers": 0}, "layers must be at least 1; got 0"),
     ],
 )
