@@ -1,4 +1,4 @@
-"""Encoder of plain vectors: the proprioceptive state, a sentence embedding."""
+"""Encoder of plain vectors, such as the proprioceptive state."""
 
 from __future__ import annotations
 
