@@ -52,7 +52,7 @@ def record(
         frames += [_captioned(frame, episode.instruction) for frame in episode.frames]
         durations += [_FRAME_MS] * (len(episode.frames) - 1) + [_PAUSE_MS]
     animation.frames = frames
-    animation.durations = np.array(durations)
+    animation.durations = durations
     out.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwriteanimation(str(out), animation):
         raise OSError(f"OpenCV could not write {out}; use .gif, .webp or .png")
