@@ -26,6 +26,7 @@ from sim_envs.tabletop.tasks import (
     TRAINING_TASKS,
     Task,
 )
+from vla_policy.config import TrainConfig
 from vla_policy.encoders import InstructionEncoder, WordPooling
 from vla_policy.types import TokenGroup
 
@@ -36,7 +37,7 @@ _ANSWERS: dict[str, tuple[str | None, ...]] = {
 }
 _WIDTH = 256
 _STEPS = 600
-_NOISE = 0.5  # standard deviations, as in training
+_NOISE = TrainConfig().instruction_noise
 
 
 class Probe(nn.Module):
@@ -45,11 +46,11 @@ class Probe(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.pooling = WordPooling(InstructionEncoder.width, _WIDTH, heads=4)
-        self.answer = nn.Linear(_WIDTH, sum(map(len, _ANSWERS.values())))
+        self.answer = nn.Linear(_WIDTH * self.pooling.queries.shape[0], sum(map(len, _ANSWERS.values())))
 
     def forward(self, words: TokenGroup) -> tuple[Tensor, ...]:
         """Returns the logits of every question."""
-        token = F.silu(self.pooling(words.tokens, words.mask)[:, 0])
+        token = F.silu(self.pooling(words.tokens, words.mask).flatten(1))
         return self.answer(token).split([len(values) for values in _ANSWERS.values()], dim=1)
 
 

@@ -15,7 +15,7 @@ import tyro
 from result_files import write_result
 
 from ros2_nodes.session import SessionConfig, session
-from sim_envs.evaluation import EvaluationConfig, check_policy, evaluate
+from sim_envs.evaluation import EvaluationConfig, check_policy, evaluate, image_size
 from sim_envs.rollout import run_episode
 from sim_envs.scoring import latency, rate
 from sim_envs.tabletop.env import TabletopEnv
@@ -37,7 +37,7 @@ def measure(checkpoint: Path = Path("checkpoints/tabletop"), episodes_per_skill:
     if policy is None:
         raise ValueError("--checkpoint is needed: the expert does not run through ROS")
     torch.set_num_threads(1)
-    env = TabletopEnv()
+    env = TabletopEnv(image_size=image_size(policy))
     run_episode(env, policy, task=tasks[0], seed=config.episodes[0][1])  # warm
     alone = [run_episode(env, policy, task=task, seed=seed) for task, seed in config.episodes[::episodes_per_skill]]
     lockstep, _ = _through_ros(config, "lockstep", policy.execute_steps)

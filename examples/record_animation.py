@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import tyro
 
+from sim_envs.evaluation import image_size
 from sim_envs.rollout import run_episode
 from sim_envs.seeds import TUNING_SEEDS
 from sim_envs.tabletop.env import TabletopEnv
@@ -40,7 +41,7 @@ def record(
         seed: layout seed of every episode.
     """
     policy = Policy.load(checkpoint)
-    env = TabletopEnv(render_mode="rgb_array")
+    env = TabletopEnv(image_size=image_size(policy), render_mode="rgb_array")
     policy.require_fits(env.embodiment, "environment vla_policy/Tabletop-v0")
     animation = cv2.Animation()
     frames, durations = [], []

@@ -22,8 +22,9 @@ from ros2_nodes.processes import PACKAGE, POLICY, SIMULATOR, config_directory, l
 def generate_launch_description() -> LaunchDescription:
     simulator_arguments = launch_arguments(SIMULATOR)
     policy_arguments = launch_arguments(POLICY)
-    # The policy lives in the simulator's time.
-    handed_on = {name: LaunchConfiguration(name) for name in policy_arguments if name != "use_sim_time"}
+    # The policy lives in the simulator's time. An argument of both, such as execute_steps, is the simulator's alone.
+    own = {*simulator_arguments, "use_sim_time"} - {"robot_file"}
+    handed_on = {name: LaunchConfiguration(name) for name in policy_arguments if name not in own}
     policy = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(Path(__file__).with_name("policy.launch.py"))),
         launch_arguments={**handed_on, "use_sim_time": "True"}.items(),

@@ -1,14 +1,17 @@
-"""Set before any test module imports mujoco, torch or rclpy."""
+"""What holds for every test; the environment is set before any test module imports mujoco, torch or rclpy."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A shell's background job ignores Ctrl-C and hands that on; the tests of what Ctrl-C does must not depend on it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -56,6 +56,9 @@ class DemonstrationStore:
         if (root / MANIFEST_NAME).exists():
             raise FileExistsError(f"{root} already holds a store: open it instead, or choose another path")
         segments = root / "segments"
+        if root.is_dir() and any(root.iterdir()) and not segments.is_dir():
+            names = ", ".join(sorted(entry.name for entry in root.iterdir())[:5])
+            raise FileExistsError(f"{root} is not empty (it has {names}) and no store: choose another path")
         segments.mkdir(parents=True, exist_ok=True)
         lock = WriterLock(root)
         try:

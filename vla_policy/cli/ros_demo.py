@@ -25,7 +25,7 @@ def ros_demo(
     episodes: int = 20,
     realtime: bool = False,
     lockstep: bool = False,
-    instruction: str = "",
+    instruction: str | None = None,
     tasks: str = "training",
     seed: int = 0,
     execute_steps: int = 0,
@@ -127,13 +127,13 @@ def ros_demo(
     return 0
 
 
-def plan_episodes(count: int, *, tasks: str, instruction: str, first_seed: int) -> list[tuple[Task, int, str]]:
+def plan_episodes(count: int, *, tasks: str, instruction: str | None, first_seed: int) -> list[tuple[Task, int, str]]:
     """Returns (task, layout seed, instruction) of every episode, the skills in turn.
 
     Args:
         count: number of episodes.
         tasks: a selection as `sim_envs.tasksets.select_tasks` takes it.
-        instruction: words for every episode; "" for each task's own.
+        instruction: words for every episode; None for each task's own.
         first_seed: layout seed of the first episode; they count up.
 
     Raises:
@@ -147,11 +147,12 @@ def plan_episodes(count: int, *, tasks: str, instruction: str, first_seed: int) 
             f"--seed and --episodes stay within {EVALUATION_SEEDS.start} to {EVALUATION_SEEDS.stop - 1}, the layouts "
             f"kept for evaluation; got {first_seed} and {count}"
         )
-    chosen = (_asked_for(instruction),) if instruction else _skills_in_turn(select_tasks(tasks))
+    chosen = (_asked_for(instruction),) if instruction is not None else _skills_in_turn(select_tasks(tasks))
     plan = []
     for index in range(count):
         task, seed = chosen[index % len(chosen)], first_seed + index
-        plan.append((task, seed, instruction or task.instructions[seed % len(task.instructions)]))
+        own = task.instructions[seed % len(task.instructions)]
+        plan.append((task, seed, own if instruction is None else instruction))
     return plan
 
 

@@ -144,9 +144,7 @@ class Planner:
         self._asked_t0_ns, self._ask_again = observation.stamp_ns, False
         return Job(observation, self._instruction, now_ns)
 
-    def answer(
-        self, job: Job, answer: Answer | ValueError | RuntimeError, now_ns: int, clock_s: float
-    ) -> Motion | None:
+    def answer(self, job: Job, answer: Answer | Exception, now_ns: int, clock_s: float) -> Motion | None:
         """Decides what follows from the policy's answer: its chunk, a hold, or nothing new.
 
         Args:

@@ -63,7 +63,7 @@ class SafetyGate:
             now_s: current time in seconds, same clock as ``chunk.t0_s``.
         """
         age_s = now_s - chunk.t0_s
-        if age_s > self._max_observation_age_s:
+        if abs(age_s) > self._max_observation_age_s:  # one from the future would reach too far ahead
             limit = f"the limit is {self._max_observation_age_s} s"
             return Verdict(None, AGE, f"the observation is {age_s:.3f} s old when its chunk is ready, {limit}")
         points = max(1, int(self._max_horizon_s / chunk.dt_s + 1e-6))
@@ -79,7 +79,11 @@ class SafetyGate:
         if (speed > self._max_velocity * (1 + _SLACK)).any():
             dimension, worst = self._worst(speed - self._max_velocity)
             return Verdict(None, VELOCITY, f"{dimension} is {worst:.3f} /s faster than its limit")
-        jump = np.nan_to_num(np.abs(actions[:1] - measured), nan=0.0)
+        jump = np.abs(actions[:1] - measured)
+        unmeasured = np.isnan(jump[0]) & np.isfinite(self._max_jump)
+        if unmeasured.any():
+            names = ", ".join(name for name, missing in zip(self._names, unmeasured, strict=True) if missing)
+            return Verdict(None, SEAM_JUMP, f"{names} not measured: the way to the first action cannot be checked")
         if (jump > self._max_jump * (1 + _SLACK)).any():
             dimension, worst = self._worst(jump - self._max_jump)
             return Verdict(None, SEAM_JUMP, f"{dimension} starts {worst:.4f} further from the measured than allowed")

@@ -14,7 +14,7 @@ class NewestJobWorker(Generic[Job, Result]):
     """Runs one job at a time in its own thread; a job that waits is replaced by a newer one.
 
     Args:
-        work: turns a job into a result, in the worker's thread. A ValueError or RuntimeError is a result too.
+        work: turns a job into a result, in the worker's thread. What it raises is a result too.
         done: called in the worker's thread after each job; the result is read with `take`.
         name: thread name.
     """
@@ -23,7 +23,7 @@ class NewestJobWorker(Generic[Job, Result]):
         self._work, self._done = work, done
         self._condition = threading.Condition()
         self._job: Job | None = None
-        self._result: tuple[Job, Result | ValueError | RuntimeError] | None = None
+        self._result: tuple[Job, Result | Exception] | None = None
         self._busy = False
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -43,7 +43,7 @@ class NewestJobWorker(Generic[Job, Result]):
             self._condition.notify()
         return dropped
 
-    def take(self) -> tuple[Job, Result | ValueError | RuntimeError] | None:
+    def take(self) -> tuple[Job, Result | Exception] | None:
         """Returns the newest finished job with its result or error, once; None when there is nothing new."""
         with self._condition:
             finished, self._result = self._result, None
@@ -64,10 +64,10 @@ class NewestJobWorker(Generic[Job, Result]):
                 if self._stopped:
                     return
                 job, self._job, self._busy = self._job, None, True
-            result: Result | ValueError | RuntimeError
+            result: Result | Exception
             try:
                 result = self._work(job)  # type: ignore[arg-type]
-            except (ValueError, RuntimeError) as error:
+            except Exception as error:  # noqa: BLE001  whatever a model raises, this thread has to live on and say so
                 result = error
             with self._condition:
                 self._result, self._busy = (job, result), False  # type: ignore[assignment]

@@ -34,7 +34,7 @@ class VLAModel(nn.Module):
     Args:
         config: shape of the model.
         embodiment: cameras and the names of state and action dimensions.
-        normalization: of state, actions and instruction embeddings.
+        normalization: of state, actions and word vectors.
 
     Raises:
         ValueError: the normalisation or a relative action does not fit the embodiment.

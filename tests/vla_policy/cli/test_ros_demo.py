@@ -12,7 +12,7 @@ from vla_policy.cli.ros_demo import plan_episodes
 
 
 def test_skills_take_turns_and_instructions_are_the_tasks_own() -> None:
-    plan = plan_episodes(20, tasks="training", instruction="", first_seed=0)
+    plan = plan_episodes(20, tasks="training", instruction=None, first_seed=0)
     assert {task.skill for task, _, _ in plan[: len(SKILLS)]} == set(SKILLS)
     assert len({task for task, _, _ in plan}) == 20
     for index, (task, seed, words) in enumerate(plan):
@@ -20,7 +20,7 @@ def test_skills_take_turns_and_instructions_are_the_tasks_own() -> None:
         assert seed == index
         assert words == task.instructions[seed % len(task.instructions)]
     assert all(
-        task in HELD_OUT_TASKS for task, _, _ in plan_episodes(3, tasks="held-out", instruction="", first_seed=7)
+        task in HELD_OUT_TASKS for task, _, _ in plan_episodes(3, tasks="held-out", instruction=None, first_seed=7)
     )
 
 
@@ -36,6 +36,7 @@ def test_a_typed_instruction_chooses_the_task_that_it_asks_for() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--instruction", ""], ["no phrasing"]),
         (["--instruction", "pick up the red cubes"], ["no phrasing", "did you mean 'pick up the red cube'"]),
         (["--tasks", "pick_red_cub"], ["unknown task", "pick_red_cube"]),
         (["--seed", "99999", "--episodes", "2"], ["0 to 99999"]),

@@ -54,8 +54,14 @@ def test_a_gripper_that_overshoots_is_clamped_and_may_jump() -> None:
     np.testing.assert_array_equal(verdict.chunk.actions[:, 1], np.zeros(2, np.float32))
 
 
-def test_an_unmeasured_dimension_has_no_seam_check() -> None:
-    assert gate().check(chunk([0.9]), np.array([np.nan, 1.0], np.float32), now_s=10.0).reason == ""
+def test_a_joint_that_is_not_measured_holds_and_a_gripper_without_jump_limit_does_not() -> None:
+    held = gate().check(chunk([0.1]), np.array([np.nan, 1.0], np.float32), now_s=10.0)
+    assert held.reason == safety.SEAM_JUMP
+    assert gate().check(chunk([0.1]), np.array([0.0, np.nan], np.float32), now_s=10.0).reason == ""
+
+
+def test_an_observation_from_the_future_is_refused() -> None:
+    assert gate().check(chunk([0.1]), MEASURED, now_s=9.0).reason == safety.AGE
 
 
 def test_hold_keeps_a_running_command_and_never_invents_a_position() -> None:
