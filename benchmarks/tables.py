@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/ from the result files, between their markers.
+"""Writes the tables of README.md, docs/ and the model cards from the result files, between their markers.
 
 python benchmarks/tables.py           rewrites them
 python benchmarks/tables.py --check   fails when one is not what the result files say
@@ -24,6 +24,7 @@ def _closed_loop(result: Mapping[str, Any]) -> str:
         ("training combinations, unseen layouts", result["training_combinations"]),
         ("word and object combinations never demonstrated", result["held_out_combinations"]),
         ("another instruction that fits the scene, judged by the first", result["shuffled_instructions"]),
+        ("nothing missing, on the layouts of the rows below", result["missing_nothing"]),
         *((f"without {_NAMES[name]}", rate) for name, rate in result["missing"].items()),
     ]
     return _rates("closed loop, MuJoCo tabletop", rows) + _source(result)
@@ -97,13 +98,17 @@ def fill(text: str, directory: Path = RESULTS) -> str:
 
 
 def main(check: bool = False) -> int:
-    """Rewrite the tables in README.md and docs/.
+    """Rewrite the tables in README.md, docs/ and the model cards.
 
     Args:
         check: change nothing; fail when a table is out of date.
     """
     stale = []
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+    for path in (
+        ROOT / "README.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted((ROOT / "checkpoints").rglob("*.md")),
+    ):
         text = path.read_text(encoding="utf-8")
         filled = fill(text)
         if filled != text:
