@@ -25,8 +25,6 @@ class ModelConfig:
     head: HeadName = "flow"
     # How the modalities' tokens are fused.
     fusion: FusionName = "early"
-    # Frozen language encoder; its word vectors are the instruction.
-    instruction_encoder: Literal["minilm"] = "minilm"
     # Action dimensions predicted relative to the measured state of the same name; None = every action dimension in rad
     # that the state also has. All others are absolute.
     relative_actions: tuple[str, ...] | None = None

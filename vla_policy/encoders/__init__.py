@@ -4,6 +4,14 @@ from vla_policy.encoders.missing import MissingToken
 from vla_policy.encoders.state import VectorEncoder
 from vla_policy.encoders.text import InstructionEncoder
 from vla_policy.encoders.vision import ConvVisionEncoder
-from vla_policy.encoders.words import WordGrounding, WordPooling
+from vla_policy.encoders.words import WordGrounding, WordPooling, WordRoles
 
-__all__ = ["ConvVisionEncoder", "InstructionEncoder", "MissingToken", "VectorEncoder", "WordGrounding", "WordPooling"]
+__all__ = [
+    "ConvVisionEncoder",
+    "InstructionEncoder",
+    "MissingToken",
+    "VectorEncoder",
+    "WordGrounding",
+    "WordPooling",
+    "WordRoles",
+]

@@ -100,7 +100,7 @@ class Policy:
             **self._instruction(instruction),
         )
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16):
-            actions = self.model.sample(_to(observation, self._device), self._noise)[0].float().cpu().numpy()
+            actions = self.model.sample(observation.to(self._device), self._noise)[0].float().cpu().numpy()
         if not np.isfinite(actions).all():
             raise PolicyError(f"{self.what} answered with actions that are not finite; it cannot be used")
         return ActionChunk(actions, t0_s, self.embodiment.dt_s)
@@ -144,14 +144,3 @@ class Policy:
             return {"instruction": empty, "instruction_mask": torch.zeros(1, 1, dtype=torch.bool)}
         words = self._encoder.embed([instruction])
         return {"instruction": words.tokens, "instruction_mask": words.mask}
-
-
-def _to(observation: Observation, device: torch.device) -> Observation:
-    return Observation(
-        images={name: image.to(device) for name, image in observation.images.items()},
-        image_mask={name: mask.to(device) for name, mask in observation.image_mask.items()},
-        state=observation.state.to(device),
-        state_mask=observation.state_mask.to(device),
-        instruction=observation.instruction.to(device),
-        instruction_mask=observation.instruction_mask.to(device),
-    )
