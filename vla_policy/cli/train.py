@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from vla_policy.config import ModelConfig, TrainConfig
@@ -40,6 +38,7 @@ def train(
     from vla_datasets.store import DemonstrationStore
     from vla_policy.cli.reporting import TrainingReport
     from vla_policy.encoders import InstructionEncoder
+    from vla_policy.interrupt import StopRequest
     from vla_policy.provenance import describe_run
     from vla_policy.training.checkpoint import CheckpointManager
     from vla_policy.training.state import STATE_NAME
@@ -85,7 +84,7 @@ def train(
         f"{parameters / 1e6:.1f} M parameters, head {model.head}, fusion {model.fusion}"
     )
     identity = {"model": model.to_json(), "train": _resumable(train), "dataset": store.fingerprint}
-    with StopOnInterrupt() as stop, TrainingReport(out, console, train.batch_size) as report:
+    with StopRequest() as stop, TrainingReport(out, console, train.batch_size) as report:
         trainer = MultimodalTrainer(
             task,
             train,
@@ -104,28 +103,6 @@ def train(
     if not finished:
         console.print("the same command with --resume goes on from here")
     return 0 if finished else 130
-
-
-class StopOnInterrupt:
-    """Asked, says whether Ctrl-C or a termination came inside the block; a second one interrupts at once."""
-
-    def __enter__(self) -> StopOnInterrupt:
-        self._came = False
-        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def __call__(self) -> bool:
-        """Returns whether it came."""
-        return self._came
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._came:
-            raise KeyboardInterrupt
-        self._came = True
 
 
 def _resumable(config: TrainConfig) -> dict[str, Any]:

@@ -73,6 +73,14 @@ class Policy:
         """
         self.embodiment.require_match(embodiment, mine=self.what, theirs=what)
 
+    def require_understands(self, instruction: str) -> None:
+        """Checks that the instruction can be embedded; its word vectors are then remembered.
+
+        Raises:
+            ValueError: the instruction is empty or has too many words.
+        """
+        self._encoder.embed([instruction])
+
     def predict(
         self,
         images: Mapping[str, Shaped[np.ndarray, ...] | None],
