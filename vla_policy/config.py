@@ -110,8 +110,8 @@ class TrainConfig:
     gradient_clip: float = 1.0
     # Decay of the weights' exponential moving average, 0 .. 1; it warms up as (1 + step) / (10 + step).
     ema_decay: float = 0.999
-    # Autocast to bfloat16.
-    bf16: bool = True
+    # Autocast to bfloat16; None: where the device has instructions for it.
+    bf16: bool | None = None
     # Seed of everything random: initial weights, order of the data, noise.
     seed: int = 0
     # Probability that a sample loses one camera; never all of them.

@@ -4,7 +4,7 @@ from vla_policy.encoders.missing import MissingToken
 from vla_policy.encoders.state import VectorEncoder
 from vla_policy.encoders.text import InstructionEncoder
 from vla_policy.encoders.vision import ConvVisionEncoder
-from vla_policy.encoders.words import WordGrounding, WordPooling, WordRoles
+from vla_policy.encoders.words import WordGrounding, WordPooling
 
 __all__ = [
     "ConvVisionEncoder",
@@ -13,5 +13,4 @@ __all__ = [
     "VectorEncoder",
     "WordGrounding",
     "WordPooling",
-    "WordRoles",
 ]

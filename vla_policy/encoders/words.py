@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vla_policy.attention import CrossAttention, FeedForward, LayerNorm, TransformerBlock
+from vla_policy.attention import CrossAttention, FeedForward, LayerNorm
 from vla_policy.encoders.vision import pixel_positions
 
 _QUERIES = 4  # what to do, with what, to or onto what, and one to spare
@@ -55,34 +55,12 @@ class WordGrounding(nn.Module):
         return rearrange(found, "b (l q) g -> b l (q g)", q=_LOOKS)
 
 
-class WordRoles(nn.Module):
-    """Says of each word, read in its sentence, what part it plays: the key that `WordPooling` finds it by.
-
-    Args:
-        inputs: size of a word vector.
-        width: token width; a multiple of `heads`.
-        heads: attention heads.
-    """
-
-    def __init__(self, inputs: int, width: int, heads: int) -> None:
-        super().__init__()
-        self.project = nn.Linear(inputs, width)
-        self.block = TransformerBlock(width, heads, feedforward_ratio=2)
-
-    def forward(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
-        """Returns one vector per word; finite also where no word is valid."""
-        return self.block(self.project(words), mask)
-
-
 class WordPooling(nn.Module):
-    """Learned queries attend to the words by their roles; what the words bring along is gathered into a few tokens.
-
-    Which word is meant depends on the sentence alone, never on what a camera shows of it: what is learned with one
-    camera about who does what to whom holds for the others, and when one of them is missing.
+    """Learned queries attend to the words; what the words bring along is gathered into a few tokens.
 
     Args:
         inputs: size of what a word brings along.
-        width: token width, also of the roles; a multiple of `heads`.
+        width: token width; a multiple of `heads`.
         heads: attention heads.
     """
 
@@ -95,11 +73,22 @@ class WordPooling(nn.Module):
         self.feedforward = FeedForward(width, ratio=2)
 
     def forward(
-        self, roles: Float[Tensor, "b l d"], words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]
+        self,
+        words: Float[Tensor, "b l e"],
+        mask: Bool[Tensor, "b l"],
+        roles: Float[Tensor, "b l d"] | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Returns `_QUERIES` tokens per instruction; finite also where no word is valid."""
-        keys, _ = self.attention.keys_values(roles)
-        _, values = self.attention.keys_values(self.project(words))
+        """Returns `_QUERIES` tokens per instruction; finite also where no word is valid.
+
+        Args:
+            words: what every word brings along.
+            mask: True = valid word.
+            roles: what the words are found by, `width` wide; None = what they bring along. With roles that come from
+                the text alone, which word is meant does not depend on what a camera shows of it.
+        """
+        values = self.project(words)
+        keys, _ = self.attention.keys_values(values if roles is None else roles)
+        _, values = self.attention.keys_values(values)
         queries = self.queries.to(keys.dtype).expand(len(words), -1, -1)
         found = self.attention.attend(queries, (keys, values), mask)
         return found + self.feedforward(self.norm(found))

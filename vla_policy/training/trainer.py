@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vla_policy.config import TrainConfig
+from vla_policy.precision import autocast
 from vla_policy.training.ema import ExponentialMovingAverage
 from vla_policy.training.schedule import WarmupCosineScheduler
 from vla_policy.training.state import Position, load_state, save_state, start_moments
@@ -157,7 +158,7 @@ class MultimodalTrainer(Generic[Batch]):
         learning_rate = self.scheduler.learning_rate(step, self.position.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with autocast(self.device, self.config.bf16):
             loss, parts = self.task.loss(batch, generator)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vla_policy.config import TrainConfig
+from vla_policy.precision import autocast
 from vla_policy.training.augmentation import MultimodalAugmentation
 from vla_policy.training.checkpoint import CheckpointManager
 from vla_policy.types import DemonstrationBatch, Observation, TokenGroup
@@ -67,7 +68,7 @@ class VLATask:
         for batch in islice(self.validation(0), count):
             observation = observe(batch, self.words).to(self.device)
             actions, mask = batch.actions.to(self.device), batch.action_mask.to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            with autocast(self.device, self.config.bf16):
                 loss, parts = self.model.loss(observation, actions, mask, generator)
                 noise = torch.randn(actions.shape, generator=generator).to(self.device)
                 predicted = self.model.sample(observation, noise)

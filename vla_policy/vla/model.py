@@ -15,7 +15,6 @@ from vla_policy.encoders import (
     VectorEncoder,
     WordGrounding,
     WordPooling,
-    WordRoles,
 )
 from vla_policy.fusion import build_fusion
 from vla_policy.types import Observation, TokenGroup
@@ -64,7 +63,6 @@ class VLAModel(nn.Module):
         self.state = VectorEncoder(state_dim, width)
         # The words alone steer the encoders; with what each word has found in the pictures, they become tokens.
         words = InstructionEncoder.width
-        self.roles = WordRoles(words, width, config.heads)
         self.command = WordPooling(words, width, config.heads)
         self.condition = nn.Linear(width * self.command.queries.shape[0], width)
         channels = config.vision_channels[0]
@@ -137,8 +135,7 @@ class VLAModel(nn.Module):
         state = torch.where(observation.state_mask[..., None], observation.state, self.normalizer.state_mean)
         words, spoken = self._words(observation)
         commanded = spoken.any(dim=1)
-        roles = self.roles(words, spoken)
-        command = self.condition(self.command(roles, words, spoken).flatten(1))
+        command = self.condition(self.command(words, spoken).flatten(1))
         condition = self.missing[INSTRUCTION](command[:, None], commanded).tokens[:, 0]
         groups = {STATE: self.missing[STATE](self.state(self.normalizer.state(state)), observation.state_mask[:, -1])}
         found = [words]
@@ -147,7 +144,7 @@ class VLAModel(nn.Module):
             tokens, features = camera(observation.images[name][:, -1], condition)
             groups[name] = self.missing[name](tokens, seen)
             found.append(torch.where(seen[:, None, None], self.grounding[name](words, features), 0.0))
-        instruction = self.instruction(roles, torch.cat(found, dim=-1), spoken)
+        instruction = self.instruction(torch.cat(found, dim=-1), spoken, roles=self.command.project(words))
         groups[INSTRUCTION] = self.missing[INSTRUCTION](instruction, commanded)
         keypoints = torch.cat([groups[name].tokens[:, :2].flatten(1) for name in self.cameras], dim=1)
         return self.fusion(groups), self.state_head(keypoints).float()

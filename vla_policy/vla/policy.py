@@ -13,6 +13,7 @@ from torch import Tensor
 from vla_policy.config import nearest
 from vla_policy.embodiment import Embodiment
 from vla_policy.encoders import InstructionEncoder
+from vla_policy.precision import autocast, computes_bf16
 from vla_policy.training.checkpoint import Checkpoint, load_checkpoint
 from vla_policy.types import ActionChunk, Observation
 
@@ -27,7 +28,8 @@ class Policy:
     """Deterministic and stateless: the same inputs give the same chunk, bit for bit, on one machine.
 
     The noise that the flow starts from is one fixed tensor; the word vectors of an instruction are remembered. It
-    computes as it was trained, in bfloat16 with float32 keypoints and actions: twice as fast as float32 on a CPU.
+    computes in bfloat16 with float32 keypoints and actions where the device has instructions for that, twice as fast
+    as float32 on a CPU, and in float32 elsewhere.
 
     Args:
         checkpoint: from `load_checkpoint`.
@@ -36,14 +38,15 @@ class Policy:
 
     def __init__(self, checkpoint: Checkpoint, what: str = "policy") -> None:
         self.model = checkpoint.model.eval().requires_grad_(False)
-        for parameter in self.model.parameters():
-            parameter.data = parameter.data.bfloat16()  # what a checkpoint holds; autocast has nothing left to cast
         self.embodiment = checkpoint.embodiment
         self.chunk_size = checkpoint.config.chunk_size
         self.execute_steps = checkpoint.config.execute_steps
         self.checkpoint_id = checkpoint.identifier
         self.what = what
         self._device = next(self.model.parameters()).device
+        if computes_bf16(self._device):
+            for parameter in self.model.parameters():
+                parameter.data = parameter.data.bfloat16()  # what a checkpoint holds: autocast has nothing left to cast
         self._encoder = InstructionEncoder()
         generator = torch.Generator().manual_seed(_NOISE_SEED)
         self._noise = torch.randn(1, *self.model.head.noise_shape, generator=generator).to(self._device)
@@ -107,7 +110,7 @@ class Policy:
             state_mask=torch.tensor([[state is not None]]),
             **self._instruction(instruction),
         )
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16):
+        with torch.inference_mode(), autocast(self._device):
             actions = self.model.sample(observation.to(self._device), self._noise)[0].float().cpu().numpy()
         if not np.isfinite(actions).all():
             raise PolicyError(f"{self.what} answered with actions that are not finite; it cannot be used")
