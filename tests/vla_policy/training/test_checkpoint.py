@@ -105,7 +105,7 @@ def test_the_manager_keeps_the_newest_behind_a_link(make_model: Callable[..., VL
 
 def test_a_model_starts_from_what_fits_of_another(make_model: Callable[..., VLAModel], saved: Path) -> None:
     torch.manual_seed(1)
-    model, source = make_model(chunk_size=3), load_checkpoint(saved).model.state_dict()
+    model, source = make_model(expert_width=48), load_checkpoint(saved).model.state_dict()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     fresh = start_from(model, saved)
     assert 0 < len(fresh) < len(before)
