@@ -48,7 +48,7 @@ class VLATask:
         self.checkpoints = checkpoints
         self.statistics = statistics
         self.meta = meta
-        self.augmentation = MultimodalAugmentation(config, model.normalization)
+        self.augmentation = MultimodalAugmentation(config, model.normalization, model.embodiment.cameras)
         self.device = next(model.parameters()).device
 
     def loss(self, batch: DemonstrationBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
