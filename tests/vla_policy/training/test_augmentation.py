@@ -54,7 +54,7 @@ def test_weights_say_which_camera_is_lost(
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [({"wrist": 1.0}, "did you mean 'wrist_camera'"), ({"front": 0.0, "wrist_camera": 0.0}, "must leave a camera")],
+    [({"wrist_cam": 1.0}, "did you mean 'wrist_camera'"), ({"front": 0.0, "wrist_camera": 0.0}, "must leave a camera")],
 )
 def test_weights_that_make_no_sense_are_refused(
     weights: dict[str, float], message: str, normalization: Normalization
