@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
@@ -25,8 +27,27 @@ STATE = "state"
 INSTRUCTION = "instruction"
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """An observation, encoded.
+
+    Args:
+        fused: tokens for the action head.
+        state: normalised, predicted from the cameras.
+        cameras: what each camera alone sees, with the command and the state.
+    """
+
+    fused: TokenGroup
+    state: Float[Tensor, "b s"]
+    cameras: dict[str, Float[Tensor, "b f"]]
+
+
 class VLAModel(nn.Module):
     """Encoders -> fusion -> action head.
+
+    Training also asks each camera alone for the chunk (`camera_heads`). Otherwise the cameras share the work, the wrist
+    camera looking for what is to be grasped and the front camera for where it is to go, and neither can do without the
+    other, however often one of them is dropped.
 
     Joint actions are predicted relative to the measured state. Where the state is missing, the state that an auxiliary
     head predicts from the cameras takes its place, so that the chunk can still be resolved to absolute targets.
@@ -76,9 +97,9 @@ class VLAModel(nn.Module):
         self.missing = nn.ModuleDict({name: MissingToken(width) for name in modalities})
         self.fusion = build_fusion(config.fusion, modalities, width=width, heads=config.heads, layers=config.layers)
         self.head = build_head(config, len(embodiment.action))
-        self.state_head = nn.Sequential(
-            nn.Linear(2 * width * len(embodiment.cameras), width), nn.GELU(), nn.Linear(width, state_dim)
-        )
+        self.state_head = _perceptron(2 * width * len(embodiment.cameras), width, state_dim)
+        chunk = config.chunk_size * len(embodiment.action)
+        self.camera_heads = nn.ModuleDict({name: _perceptron(4 * width, width, chunk) for name in embodiment.cameras})
 
     def encode(self, observation: Observation) -> TokenGroup:
         """Returns the fused tokens of an observation.
@@ -86,7 +107,7 @@ class VLAModel(nn.Module):
         Raises:
             ValueError: cameras are missing or unknown, or the history is not one observation long.
         """
-        return self._encode(observation)[0]
+        return self._encode(observation).fused
 
     def loss(
         self,
@@ -104,14 +125,23 @@ class VLAModel(nn.Module):
             generator: source of the head's randomness.
 
         Returns:
-            The sum, and ``action`` (of the head) and ``state`` (L1 of the state predicted from the cameras).
+            The sum, and ``action`` (of the head), ``state`` (L1 of the state predicted from the cameras) and ``camera``
+            (L1 of the chunks predicted from each camera alone, where it is not missing).
         """
-        fused, predicted = self._encode(observation)
+        encoded = self._encode(observation)
         state = observation.state[:, -1]
-        action = self.head.loss(fused, self.normalizer.actions(actions, state), action_mask, generator)
-        state_error = (predicted - self.normalizer.state(state)).abs().mean()
-        loss = action + self.config.state_loss_weight * state_error
-        return loss, {"action": action.detach(), "state": state_error.detach()}
+        target = self.normalizer.actions(actions, state)
+        action = self.head.loss(encoded.fused, target, action_mask, generator)
+        state_error = (encoded.state - self.normalizer.state(state)).abs().mean()
+        camera_errors = []
+        for name, head in self.camera_heads.items():
+            alone = head(encoded.cameras[name]).float().unflatten(1, target.shape[1:])
+            valid = action_mask & observation.image_mask[name][:, -1:]
+            error = (alone - target).abs().mean(dim=-1)
+            camera_errors.append((error * valid).sum() / valid.sum().clamp_min(1))
+        camera_error = torch.stack(camera_errors).mean()
+        loss = action + self.config.state_loss_weight * state_error + self.config.camera_loss_weight * camera_error
+        return loss, {"action": action.detach(), "state": state_error.detach(), "camera": camera_error.detach()}
 
     def sample(self, observation: Observation, noise: Float[Tensor, "b k a"] | None = None) -> Float[Tensor, "b k a"]:
         """Returns an action chunk per observation: absolute, SI units, float32.
@@ -120,16 +150,16 @@ class VLAModel(nn.Module):
             observation: raw.
             noise: standard normal, where the head starts from; None: drawn from torch's generator.
         """
-        fused, predicted = self._encode(observation)
+        encoded = self._encode(observation)
+        fused = encoded.fused
         if noise is None:
             noise = torch.randn(fused.tokens.shape[0], *self.head.noise_shape, device=fused.tokens.device)
         normalized = self.head.sample(fused, noise)
         known = observation.state_mask[:, -1:]
-        state = torch.where(known, observation.state[:, -1], self.normalizer.raw_state(predicted))
+        state = torch.where(known, observation.state[:, -1], self.normalizer.raw_state(encoded.state))
         return self.normalizer.raw_actions(normalized, state)
 
-    def _encode(self, observation: Observation) -> tuple[TokenGroup, Float[Tensor, "b s"]]:
-        """Returns the fused tokens and the normalised state predicted from the cameras."""
+    def _encode(self, observation: Observation) -> _Encoded:
         self._require_fits(observation)
         # Masked values are replaced before the encoders: what they hold, even not-a-number, reaches no gradient.
         state = torch.where(observation.state_mask[..., None], observation.state, self.normalizer.state_mean)
@@ -146,8 +176,13 @@ class VLAModel(nn.Module):
             found.append(located)
         instruction = self.instruction(torch.cat(found, dim=-1), spoken, roles=self.command.project(words))
         groups[INSTRUCTION] = self.missing[INSTRUCTION](instruction, commanded)
-        keypoints = torch.cat([groups[name].tokens[:, :2].flatten(1) for name in self.cameras], dim=1)
-        return self.fusion(groups), self.state_head(keypoints).float()
+        keypoints = {name: groups[name].tokens[:, :2].flatten(1) for name in self.cameras}
+        told = (condition, groups[STATE].tokens[:, 0])
+        return _Encoded(
+            fused=self.fusion(groups),
+            state=self.state_head(torch.cat(list(keypoints.values()), dim=1)).float(),
+            cameras={name: torch.cat((points, *told), dim=1) for name, points in keypoints.items()},
+        )
 
     def _look(
         self,
@@ -189,3 +224,7 @@ def _scatter(rows: Tensor, where: Bool[Tensor, " b"]) -> Tensor:
     full = rows.new_zeros(len(where), *rows.shape[1:])
     full[where] = rows
     return full
+
+
+def _perceptron(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
