@@ -21,6 +21,7 @@ from vla_datasets.validate.signals import (
     check_idle,
     check_jumps,
     check_ranges,
+    check_timestamps,
     check_tracking,
 )
 
@@ -57,6 +58,7 @@ def check_one(episode: Episode, reference: Reference, *, idle_s: float = IDLE_S)
     """
     not_finite = list(check_finite(episode, reference))
     yield from not_finite
+    yield from check_timestamps(episode, reference)
     if not not_finite:
         for check in (check_jumps, check_ranges, check_tracking, partial(check_idle, idle_s=idle_s)):
             yield from check(episode, reference)
@@ -85,7 +87,7 @@ def validate_store(
         raise ValueError(f"{store.path} is empty: there is nothing to validate")
     vectors, unreadable = _read_vectors(store)
     rate = store.embodiment.rate_hz
-    reference = measure_reference(store.embodiment, list(vectors.values())) if vectors else None
+    reference = measure_reference(store.embodiment, list(vectors.values()), store.streams) if vectors else None
     lengths = {finding.source_id: [finding] for finding in check_lengths(store.episodes, rate)}
     duplicates = DuplicateFinder()
     findings: list[Finding] = []

@@ -7,12 +7,13 @@ does not count within the store.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
+from vla_datasets.schema import Stream
 from vla_datasets.statistics import relative_columns
 from vla_policy.embodiment import Embodiment
 
@@ -37,6 +38,7 @@ class Reference:
 
     Args:
         embodiment: of the store.
+        streams: of the store.
         state_step: (s,) how far a state dimension goes in one frame in a fast episode, in its unit.
         action_step: (a,) the same for the action.
         tracked: (action dimension, state dimension) of every absolute target of a measured dimension.
@@ -46,6 +48,7 @@ class Reference:
     """
 
     embodiment: Embodiment
+    streams: Mapping[str, Stream]
     state_step: Vector
     action_step: Vector
     tracked: tuple[tuple[int, int], ...]
@@ -54,17 +57,23 @@ class Reference:
     action_range: Float[np.ndarray, "2 d"]
 
 
-def measure_reference(embodiment: Embodiment, episodes: Sequence[tuple[np.ndarray, np.ndarray]]) -> Reference:
+def measure_reference(
+    embodiment: Embodiment,
+    episodes: Sequence[tuple[np.ndarray, np.ndarray]],
+    streams: Mapping[str, Stream] | None = None,
+) -> Reference:
     """Returns what is normal in the episodes.
 
     Args:
         embodiment: of the store.
         episodes: at least one (state (t, s), actions (t, a)), float32; rows that are not finite are left out.
+        streams: of the store, none by default.
     """
     finite = [_finite_rows(state, actions) for state, actions in episodes]
     body = embodiment
     reference = Reference(
         embodiment=body,
+        streams=streams or {},
         state_step=_fast([np.abs(np.diff(state, axis=0)) for state, _ in finite], body.state.units),
         action_step=_fast([np.abs(np.diff(actions, axis=0)) for _, actions in finite], body.action.units),
         tracked=_tracked(body),

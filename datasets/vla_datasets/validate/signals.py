@@ -6,9 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vla_datasets.schema import ACTION_KEY, STATE_KEY, Episode
+from vla_datasets.schema import ACTION_KEY, STATE_KEY, Episode, stream_key
 from vla_datasets.validate.finding import Finding, true_runs
 from vla_datasets.validate.reference import STEP_FLOOR, Reference, miss_by_lead
+
+TIMESTAMP_STREAM = "timestamp"
+"""Name of the stream, of one dimension in s, that holds when each frame was seen."""
+
+PERIOD_TOLERANCE = 0.5
+"""Half a period: beyond it a stamp is nearer to another frame's time than to its own."""
 
 JUMP_FACTOR = 2.5
 """A step of more than 2.5 times a fast episode's fastest: clean demonstrations reach 2.0."""
@@ -34,18 +40,40 @@ IDLE_MARGIN_S = 0.5
 
 
 def check_finite(episode: Episode, reference: Reference) -> Iterator[Finding]:
-    """Yields the values that are NaN or infinite, one finding per array."""
+    """Yields the spans of frames in which an array has values that are NaN or infinite."""
     body = reference.embodiment
-    arrays = {STATE_KEY: (episode.state, body.state.names), ACTION_KEY: (episode.actions, body.action.names)}
-    for key, (values, names) in arrays.items():
+    arrays = [(STATE_KEY, episode.state, body.state), (ACTION_KEY, episode.actions, body.action)]
+    arrays += [(stream_key(name), episode.streams[name], s.channel) for name, s in reference.streams.items()]
+    for key, values, channel in arrays:
         bad = ~np.isfinite(values)
-        dims = ", ".join(names[d] for d in np.flatnonzero(bad.any(axis=0)))
-        for start, end in true_runs(bad.any(axis=1)):
-            first = values[start][bad[start]][0]
+        rows_per_frame = len(values) // len(episode)
+        for start, end in true_runs(bad.reshape(len(episode), -1).any(axis=1)):
+            rows = slice(start * rows_per_frame, end * rows_per_frame)
+            dims = ", ".join(channel.names[d] for d in np.flatnonzero(bad[rows].any(axis=0)))
             yield Finding(
                 "finite", episode.source_id, (start, end), f"{key} {dims}", "values are not finite",
-                "finite numbers", str(first), "error", "drop",
+                "finite numbers", str(values[rows][bad[rows]][0]), "error", "drop",
             )  # fmt: skip
+
+
+def check_timestamps(episode: Episode, reference: Reference) -> Iterator[Finding]:
+    """Yields where the stream `timestamp` (s since the episode's start) stands, runs back, or leaves its period."""
+    if TIMESTAMP_STREAM not in reference.streams:
+        return
+    stream = reference.streams[TIMESTAMP_STREAM]
+    stamps = episode.streams[TIMESTAMP_STREAM][:, 0].astype(np.float64)
+    period = 1.0 / (reference.embodiment.rate_hz * stream.samples_per_frame)
+    for row, step in enumerate(np.diff(stamps)):
+        if abs(step - period) <= PERIOD_TOLERANCE * period:
+            continue
+        frame = row // stream.samples_per_frame
+        what = "time runs back or stands" if step <= 0 else "samples are missing" if step > period else "too early"
+        yield Finding(
+            "timestamps", episode.source_id, (frame, (row + 1) // stream.samples_per_frame + 1),
+            stream_key(TIMESTAMP_STREAM), what,
+            f"{period:.4g} s from one to the next, within {PERIOD_TOLERANCE:.0%}", f"{step:.4g} s",
+            "error", "cut",
+        )  # fmt: skip
 
 
 def check_jumps(episode: Episode, reference: Reference) -> Iterator[Finding]:

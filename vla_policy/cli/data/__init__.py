@@ -14,6 +14,13 @@ def _info() -> Callable[..., Any]:
     return info
 
 
+def _validate() -> Callable[..., Any]:
+    from vla_policy.cli.data.validate import validate
+
+    return validate
+
+
 VERBS: Commands = {
     "info": ("what a store holds, on one screen", _info),
+    "validate": ("find what is wrong with the demonstrations of a store", _validate),
 }
