@@ -69,7 +69,7 @@ setup(
         *find_packages("datasets", include=["vla_datasets*"]),
     ],
     package_dir={"vla_datasets": "datasets/vla_datasets"},
-    package_data={"sim_envs.tabletop": ["*.json"]},
+    package_data={"sim_envs.tabletop": ["*.json"], "vla_datasets.view": ["*.css", "*.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/vla_policy"]),
         (SHARE.as_posix(), ["package.xml"]),

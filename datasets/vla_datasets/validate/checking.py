@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,13 +68,52 @@ def check_one(episode: Episode, reference: Reference, *, idle_s: float = IDLE_S)
         yield from check_frozen(episode, reference)
 
 
+class StoreChecks:
+    """The checks of a store's episodes, one at a time; what needs all of them (no images) is read here.
+
+    Args:
+        store: an open store with at least one episode.
+        idle_s: longest pause that is no finding, in seconds.
+
+    Raises:
+        ValueError: the store is empty.
+    """
+
+    def __init__(self, store: DemonstrationStore, *, idle_s: float = IDLE_S) -> None:
+        if not store.episodes:
+            raise ValueError(f"{store.path} is empty: there is nothing to validate")
+        self._store, self._idle_s = store, idle_s
+        vectors, self._unreadable = _read_vectors(store)
+        pairs = list(vectors.values())
+        self._reference = measure_reference(store.embodiment, pairs, store.streams) if pairs else None
+        self._across: dict[str, list[Finding]] = defaultdict(list)
+        duplicates = DuplicateFinder()
+        for record in store.episodes:
+            if record.index in vectors:
+                self._across[record.source_id] += duplicates.check(record.source_id, *vectors[record.index])
+        for finding in check_lengths(store.episodes, store.embodiment.rate_hz):
+            self._across[finding.source_id].append(finding)
+
+    def check(self, record: EpisodeRecord) -> list[Finding]:
+        """Returns what is wrong with an episode, except where its keep ranges take care of it already."""
+        found = list(self._across.get(record.source_id, ()))
+        if self._reference is None or record.index in self._unreadable:
+            found.append(_unreadable(record, self._unreadable[record.index]))
+        else:
+            try:
+                found += check_one(self._store.read_episode(record.index), self._reference, idle_s=self._idle_s)
+            except StoreError as error:
+                found.append(_unreadable(record, error))
+        return [finding for finding in found if not is_excused(finding, record.keep)]
+
+
 def validate_store(
     store: DemonstrationStore,
     *,
     idle_s: float = IDLE_S,
     on_episode: Callable[[int], None] = lambda episode: None,
 ) -> Validation:
-    """Checks every episode; changes nothing. What the keep ranges already leave out is not reported again.
+    """Checks every episode; changes nothing.
 
     Args:
         store: an open store.
@@ -83,27 +123,12 @@ def validate_store(
     Raises:
         ValueError: the store is empty.
     """
-    if not store.episodes:
-        raise ValueError(f"{store.path} is empty: there is nothing to validate")
-    vectors, unreadable = _read_vectors(store)
-    rate = store.embodiment.rate_hz
-    reference = measure_reference(store.embodiment, list(vectors.values()), store.streams) if vectors else None
-    lengths = {finding.source_id: [finding] for finding in check_lengths(store.episodes, rate)}
-    duplicates = DuplicateFinder()
+    checks = StoreChecks(store, idle_s=idle_s)
     findings: list[Finding] = []
     keep: dict[str, Ranges] = {}
     for done, record in enumerate(store.episodes, start=1):
-        found = lengths.get(record.source_id, [])
-        if record.index in unreadable or reference is None:
-            found.append(_unreadable(record, unreadable[record.index]))
-        else:
-            found += duplicates.check(record.source_id, *vectors[record.index])
-            try:
-                found += check_one(store.read_episode(record.index), reference, idle_s=idle_s)
-            except StoreError as error:
-                found.append(_unreadable(record, error))
-        found = [finding for finding in found if not is_excused(finding, record.keep)]
-        proposal = propose_keep(record.length, record.keep, found, rate)
+        found = checks.check(record)
+        proposal = propose_keep(record.length, record.keep, found, store.embodiment.rate_hz)
         if proposal != record.keep:
             keep[record.source_id] = proposal
         findings += found

@@ -20,7 +20,14 @@ def _validate() -> Callable[..., Any]:
     return validate
 
 
+def _view() -> Callable[..., Any]:
+    from vla_policy.cli.data.view import view
+
+    return view
+
+
 VERBS: Commands = {
     "info": ("what a store holds, on one screen", _info),
     "validate": ("find what is wrong with the demonstrations of a store", _validate),
+    "view": ("look at demonstrations in a browser or in rerun", _view),
 }
