@@ -37,7 +37,9 @@ class DimensionSummary:
         name: of the dimension.
         unit: of the following figures.
         low: least value.
+        q01: value that one in a hundred frames lies below.
         mean: mean value.
+        q99: value that one in a hundred frames lies above.
         high: greatest value.
     """
 
@@ -45,7 +47,9 @@ class DimensionSummary:
     name: str
     unit: str
     low: float
+    q01: float
     mean: float
+    q99: float
     high: float
 
 
@@ -111,10 +115,12 @@ def _summarize_dimensions(store: DemonstrationStore) -> tuple[DimensionSummary, 
         states.append(state[rows])
         actions.append(action[rows])
     return tuple(
-        DimensionSummary(key, name, unit, float(column.min()), float(column.mean()), float(column.max()))
+        DimensionSummary(key, name, unit, *map(float, (column.min(), q01, column.mean(), q99, column.max())))
         for key, channel, values in (
-            (STATE_KEY, store.embodiment.state, np.concatenate(states)),
-            (ACTION_KEY, store.embodiment.action, np.concatenate(actions)),
+            (STATE_KEY, store.embodiment.state, np.concatenate(states).astype(np.float64)),
+            (ACTION_KEY, store.embodiment.action, np.concatenate(actions).astype(np.float64)),
         )
-        for name, unit, column in zip(channel.names, channel.units, values.T.astype(np.float64), strict=True)
+        for name, unit, column, (q01, q99) in zip(
+            channel.names, channel.units, values.T, np.quantile(values, (0.01, 0.99), axis=0).T, strict=True
+        )
     )

@@ -94,14 +94,20 @@ class StoreChecks:
         for finding in check_lengths(store.episodes, store.embodiment.rate_hz):
             self._across[finding.source_id].append(finding)
 
-    def check(self, record: EpisodeRecord) -> list[Finding]:
-        """Returns what is wrong with an episode, except where its keep ranges take care of it already."""
+    def check(self, record: EpisodeRecord, episode: Episode | None = None) -> list[Finding]:
+        """Returns what is wrong with an episode, except where its keep ranges take care of it already.
+
+        Args:
+            record: of the store.
+            episode: what `read_episode` returned for it; None reads it here, and unreadable files are a finding.
+        """
         found = list(self._across.get(record.source_id, ()))
         if self._reference is None or record.index in self._unreadable:
             found.append(_unreadable(record, self._unreadable[record.index]))
         else:
             try:
-                found += check_one(self._store.read_episode(record.index), self._reference, idle_s=self._idle_s)
+                read = self._store.read_episode(record.index) if episode is None else episode
+                found += check_one(read, self._reference, idle_s=self._idle_s)
             except StoreError as error:
                 found.append(_unreadable(record, error))
         return [finding for finding in found if not is_excused(finding, record.keep)]

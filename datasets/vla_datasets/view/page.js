@@ -51,14 +51,18 @@ function shade(context, episode, width, height) {
   }
 }
 
+function yOf(value, low, high, height) {
+  return 6 + (1 - (value - low) / (high - low || 1)) * (height - 13);
+}
+
 function line(context, series, low, high, width, height, style, dash = []) {
   context.strokeStyle = style;
   context.setLineDash(dash);
   context.lineWidth = 1.5;
   context.beginPath();
-  const span = high - low || 1, last = Math.max(series.length - 1, 1);
+  const last = Math.max(series.length - 1, 1);
   series.forEach((value, i) => {
-    const x = i / last * width, y = 4 + (1 - (value - low) / span) * (height - 10);
+    const x = i / last * width, y = yOf(value, low, high, height);
     i ? context.lineTo(x, y) : context.moveTo(x, y);
   });
   context.stroke();
@@ -69,8 +73,8 @@ function overview(canvas, episode, key) {
   const { context, width, height } = surface(canvas);
   shade(context, episode, width, height);
   values(episode, key).forEach((series, d) => {
-    const { low, high } = channels[key][d];
-    line(context, series, low, high, width, height, colour(d));
+    const { q01, q99 } = channels[key][d];
+    line(context, series, q01, q99, width, height, colour(d));
   });
 }
 
@@ -161,6 +165,8 @@ $('legend').append(...data.state.map((dimension, d) => {
   return make('span', {}, mark, dimension.name);
 }));
 
+const GUTTER = 46; // pixels left of a large plot, for its two numbers
+
 // The large view: every dimension in its unit, the state solid, the action of the same name dashed.
 function show(episode) {
   const dialog = $('detail'), body = make('main');
@@ -172,7 +178,7 @@ function show(episode) {
     if (to && visible[at + to]) show(visible[at + to]);
   };
   dialog.replaceChildren(make('header', {}, head, step(-1), step(1),
-    make('button', { type: 'button', onclick: () => dialog.close() }, 'close')), body);
+    make('button', { type: 'button', autofocus: true, onclick: () => dialog.close() }, 'close')), body);
   if (episode.findings.length) body.append(make('ul', { className: 'findings' }, ...episode.findings.map(f =>
     make('li', { className: f.severity }, make('b', {}, `${f.check}, ${f.key}: `),
       `${f.what}; frames ${f.frames[0]} to ${f.frames[1] - 1}; expected ${f.expected}; got ${f.got}`))));
@@ -188,7 +194,7 @@ function show(episode) {
   grid.onpointermove = event => {
     if (event.target.tagName !== 'CANVAS') return;
     const box = event.target.getBoundingClientRect();
-    const share = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+    const share = Math.min(Math.max((event.clientX - box.left - GUTTER) / (box.width - GUTTER), 0), 1);
     draws.forEach(draw => draw(share));
   };
   grid.onpointerleave = () => draws.forEach(draw => draw(null));
@@ -197,26 +203,29 @@ function show(episode) {
 function detailPlot(grid, episode, name, i) {
   const found = ['state', 'action'].flatMap(key => {
     const d = channels[key].findIndex(dimension => dimension.name === name);
-    return d < 0 ? [] : [{ key, series: values(episode, key)[d], unit: channels[key][d].unit }];
+    return d < 0 ? [] : [{ key, series: values(episode, key)[d], ...channels[key][d] }];
   });
   const all = found.flatMap(({ series }) => [...series]);
   let low = Math.min(...all), high = Math.max(...all);
-  const pad = Math.max((high - low) * 0.08, 1e-3);
-  [low, high] = [low - pad, high + pad];
+  // A dimension that hardly moves must not look as if it did: show at least a tenth of its usual range.
+  const missing = Math.max(...found.map(({ q01, q99 }) => (q99 - q01) / 10), 1e-3) - (high - low);
+  if (missing > 0) [low, high] = [low - missing / 2, high + missing / 2];
   const output = make('output'), canvas = make('canvas');
   const unit = found[0].unit === '1' ? '' : found[0].unit;
   grid.append(make('figure', {}, make('figcaption', {}, make('b', {}, name), make('span', { className: 'soft' }, unit), output), canvas));
   const draw = share => {
-    const { context, width, height } = surface(canvas);
-    shade(context, episode, width, height);
+    const { context, width: whole, height } = surface(canvas), width = whole - GUTTER;
     context.font = '10.5px system-ui, sans-serif';
-    for (const value of [low + pad, high - pad]) {
-      const y = 4 + (1 - (value - low) / (high - low)) * (height - 10);
+    context.textAlign = 'right';
+    for (const value of [low, high]) {
+      const y = yOf(value, low, high, height);
       context.fillStyle = css('--line');
-      context.fillRect(0, y, width, 1);
+      context.fillRect(GUTTER, y, width, 1);
       context.fillStyle = css('--soft');
-      context.fillText(value.toFixed(3), 2, value > (low + high) / 2 ? y + 11 : y - 3);
+      context.fillText(value.toFixed(3), GUTTER - 6, y + 4);
     }
+    context.translate(GUTTER, 0);
+    shade(context, episode, width, height);
     for (const { key, series } of found) line(context, series, low, high, width, height, colour(key === 'state' ? 0 : 1), key === 'state' ? [] : [5, 3]);
     if (share === null) {
       output.textContent = '';

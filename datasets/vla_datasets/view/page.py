@@ -18,7 +18,7 @@ from vla_datasets.summary import StoreSummary, summarize_store
 from vla_datasets.validate import Finding, StoreChecks
 from vla_datasets.view.style import BASE_STYLE
 
-THUMBNAILS = 8
+THUMBNAILS = 6
 """Pictures per camera and episode, from the first frame to the last."""
 
 THUMBNAIL_HEIGHT = 96
@@ -57,19 +57,16 @@ def write_page(
     episodes: list[dict[str, Any]] = []
     for record in records:
         episode = store.read_episode(record.index)
-        episodes.append(_describe(record, episode, checks.check(record), summary))
+        episodes.append(_describe(record, episode, checks.check(record, episode), summary))
         on_episode()
     dimensions = {
-        key: [
-            {"name": d.name, "unit": d.unit, "low": d.low, "high": d.high} for d in summary.dimensions if d.key == key
-        ]
+        key: [vars(dimension) for dimension in summary.dimensions if dimension.key == key]
         for key in (STATE_KEY, ACTION_KEY)
     }
-    shown = min(THUMBNAILS, max(record.length for record in records))
     data = {
         "rate_hz": body.rate_hz,
         "cameras": list(body.cameras),
-        "strip_aspect": [shown * width / height for height, width in body.cameras.values()],
+        "strip_aspect": [THUMBNAILS * width / height for height, width in body.cameras.values()],
         **dimensions,
         "episodes": episodes,
     }
@@ -176,11 +173,12 @@ def _head(title: str, store: DemonstrationStore, summary: StoreSummary, shown: i
         for name, task in summary.tasks.items()
     )
     dimensions = "".join(
-        f"<tr><td>{d.key}</td><td>{escape(d.name)}</td><td>{escape(d.unit)}</td><td class='figure'>{d.low:.3f}</td>"
-        f"<td class='figure'>{d.mean:.3f}</td><td class='figure'>{d.high:.3f}</td></tr>"
+        f"<tr><td>{d.key}</td><td>{escape(d.name)}</td><td>{escape(d.unit)}</td>"
+        + "".join(f"<td class='figure'>{value:.3f}</td>" for value in (d.low, d.q01, d.mean, d.q99, d.high))
+        + "</tr>"
         for d in summary.dimensions
     )
-    numbers = "".join(f"<th class='figure'>{name}</th>" for name in ("least", "mean", "greatest"))
+    numbers = "".join(f"<th class='figure'>{name}</th>" for name in ("least", "1%", "mean", "99%", "greatest"))
     counts = "".join(f"<th class='figure'>{name}</th>" for name in ("episodes", "success", "frames"))
     return (
         f"<h1>{title}</h1><div class='soft'>{escape(body.robot)}, {escape(body.control_mode)} at {body.rate_hz:g} Hz; "

@@ -60,14 +60,14 @@ def _dimensions(summary: StoreSummary) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(
-        "", "dimension", "unit", title="dimensions, over all frames", title_justify="left", box=box.SIMPLE_HEAD
-    )
-    for heading in ("least", "mean", "greatest"):
+    table = Table("", "dimension", "unit", title="over all frames", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("least", "1%", "mean", "99%", "greatest"):
         table.add_column(heading, justify="right")
     previous = ""
     for dimension in summary.dimensions:
-        figures = (f"{value:.3f}" for value in (dimension.low, dimension.mean, dimension.high))
+        figures = (
+            f"{value:.3f}" for value in (dimension.low, dimension.q01, dimension.mean, dimension.q99, dimension.high)
+        )
         key = dimension.key if dimension.key != previous else ""
         table.add_row(key, dimension.name, dimension.unit, *figures)
         previous = dimension.key
