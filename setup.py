@@ -25,6 +25,8 @@ EXTRAS = {
     "train": ["google-crc32c>=1.6", "numcodecs>=0.16", "tensorboard>=2.19", "zarr>=3.1"],
     # The MuJoCo environments, their experts and the evaluation reports.
     "sim": ["gymnasium>=1.2", "imageio-ffmpeg>=0.6", "mink>=1.0", "mujoco>=3.10"],
+    # Rerun recordings of demonstrations.
+    "view": ["rerun-sdk>=0.24"],
     # A ROS 2 for machines without one. Never beside a ROS 2 distribution: `make setup` leaves it out there.
     "ros": ["ros-common-interfaces>=5.5", "ros-rclpy[fastrtps]>=9.1"],
     "dev": [
@@ -35,6 +37,7 @@ EXTRAS = {
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "rerun-sdk>=0.24",
         "ruff>=0.9",
         "scipy>=1.14",
     ],

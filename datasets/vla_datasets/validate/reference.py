@@ -141,11 +141,15 @@ def _fast(steps: Sequence[np.ndarray], units: Sequence[str]) -> Vector:
 
 
 def _plausible(values: np.ndarray, units: Sequence[str]) -> Float[np.ndarray, "2 d"]:
-    """The range of the central 98%, on both sides wider by the widest such range of the same unit."""
+    """The range of the central 98%, on both sides wider by the widest such range of the same unit.
+
+    Where that is nothing (a gripper that hardly ever opens) any value is plausible.
+    """
     if not len(values):
         return np.array([np.full(len(units), -np.inf), np.full(len(units), np.inf)])
     low, high = np.quantile(values, (0.01, 0.99), axis=0)
     width = _largest_of_unit(high - low, units)
+    width[width == 0] = np.inf
     return np.array([low - width, high + width])
 
 

@@ -77,11 +77,15 @@ def check_timestamps(episode: Episode, reference: Reference) -> Iterator[Finding
 
 
 def check_jumps(episode: Episode, reference: Reference) -> Iterator[Finding]:
-    """Yields the frames between which state or absolute targets jump: frames are missing, or episodes were joined."""
+    """Yields the frames between which state or absolute targets jump: frames are missing, or episodes were joined.
+
+    Dimensionless ones are left out: a gripper may be recorded as open or closed.
+    """
     body = reference.embodiment
+    measured = [d for d, unit in enumerate(body.state.units) if unit != "1"]
     targets = [a for a, _ in reference.tracked]
     for key, values, channel, dims, step in (
-        (STATE_KEY, episode.state, body.state, list(range(len(body.state))), reference.state_step),
+        (STATE_KEY, episode.state, body.state, measured, reference.state_step),
         (ACTION_KEY, episode.actions, body.action, targets, reference.action_step),
     ):
         if not dims:

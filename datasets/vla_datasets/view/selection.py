@@ -37,6 +37,4 @@ def choose_episodes(records: Sequence[EpisodeRecord], count: int, task: str | No
     for position, group in enumerate(sorted(tasks.values(), key=len)):
         share = min(len(group), (count - len(chosen)) // (len(tasks) - position))
         chosen += [group[i * len(group) // share] for i in range(share)]
-    if not chosen:  # fewer episodes are wanted than there are tasks
-        chosen = [group[0] for group in tasks.values()][:count]
     return sorted(chosen, key=lambda record: record.index)
