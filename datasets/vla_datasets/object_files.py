@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PreconditionError
 from obstore.store import from_url
 
 from vla_datasets.files import LOCK_NAME, MANIFEST_NAME, StoreFiles
@@ -41,11 +41,17 @@ class ObjectFiles:
             return bytes(result.bytes())
 
     def ranges(self, name: str, size: int) -> Fetch:
-        """Returns a reader that asks for the ranges."""
+        """Returns a reader that asks for the ranges, or for the whole object where the server knows no ranges."""
+        whole: list[memoryview] = []
 
         def fetch(begin: int, end: int) -> memoryview:
             with self._os_errors(name):
-                return memoryview(obstore.get_range(self._store, name, start=begin, end=end))
+                if not whole:
+                    try:
+                        return memoryview(obstore.get_range(self._store, name, start=begin, end=end))
+                    except GenericError:  # what obstore makes of status 200; anything else fails again below
+                        whole.append(memoryview(self.read(name)))
+                return whole[0][begin:end]
 
         return fetch
 
