@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vla_datasets.summary import StoreSummary
 
 _INSTRUCTIONS = 2  # shown per task; the rest is counted
-_NARROW: dict[str, Any] = {"pad_edge": False, "collapse_padding": True}  # whole names in 80 columns
+_LOOK: dict[str, Any] = {"title_justify": "left", "pad_edge": False, "collapse_padding": True}  # fits in 80 columns
 
 
 def info(store: tyro.conf.Positional[str], tasks: int = 15) -> int:
@@ -81,7 +81,7 @@ def _tasks(summary: StoreSummary, shown: int) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table("task", title=f"{len(summary.tasks)} tasks", title_justify="left", box=box.SIMPLE_HEAD, **_NARROW)
+    table = Table("task", title=f"{len(summary.tasks)} tasks", **_LOOK, box=box.SIMPLE_HEAD)
     for heading in ("episodes", "success", "frames"):
         table.add_column(heading, justify="right")
     table.add_column("instructions")
