@@ -35,13 +35,15 @@ class Validation:
         episodes: episodes checked.
         frames: frames checked.
         findings: in the order of the episodes.
-        keep: source id -> the ranges to keep, for the episodes whose ranges should change; () drops all of it.
+        keep: source id -> the ranges to keep, for the episodes whose ranges should change.
+        drop: source ids of the episodes of which nothing is left to keep.
     """
 
     episodes: int
     frames: int
     findings: tuple[Finding, ...]
     keep: dict[str, Ranges]
+    drop: tuple[str, ...]
 
     @property
     def errors(self) -> int:
@@ -132,15 +134,18 @@ def validate_store(
     checks = StoreChecks(store, idle_s=idle_s)
     findings: list[Finding] = []
     keep: dict[str, Ranges] = {}
+    drop: list[str] = []
     for done, record in enumerate(store.episodes, start=1):
         found = checks.check(record)
         proposal = propose_keep(record.length, record.keep, found, store.embodiment.rate_hz)
-        if proposal != record.keep:
+        if not proposal:
+            drop.append(record.source_id)
+        elif proposal != record.keep:
             keep[record.source_id] = proposal
         findings += found
         on_episode(done)
     frames = sum(record.length for record in store.episodes)
-    return Validation(len(store.episodes), frames, tuple(findings), keep)
+    return Validation(len(store.episodes), frames, tuple(findings), keep, tuple(drop))
 
 
 def _read_vectors(

@@ -40,7 +40,7 @@ def test_duplicates_and_odd_lengths_need_all_episodes(
     result = validate_store(fill(tmp_path / "s", embodiment, [*clean, twin, long]))
     found = {(finding.source_id, finding.check, finding.severity) for finding in result.findings}
     assert found == {("twin", "duplicate", "error"), ("source-100", "outlier", "warning")}
-    assert result.keep == {"twin": ()}
+    assert (result.keep, result.drop) == ({}, ("twin",))
 
 
 def test_applied_keep_ranges_leave_nothing_to_report(
@@ -89,14 +89,19 @@ def test_the_command_tells_and_writes_what_it_found(
     fill(tmp_path / "clean", embodiment, clean)
     assert main(["data", "validate", str(tmp_path / "clean")]) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
-    fill(tmp_path / "bad", embodiment, [with_black_camera(clean[0]), *clean[1:]])
-    keep, findings = tmp_path / "keep.json", tmp_path / "findings.json"
-    arguments = ["--keep", str(keep), "--findings", str(findings)]
+    fill(tmp_path / "bad", embodiment, [with_black_camera(clean[0]), *clean[1:], replace(clean[5], source_id="twin")])
+    keep, drop, findings = tmp_path / "keep.json", tmp_path / "drop.txt", tmp_path / "findings.json"
+    arguments = ["--keep", str(keep), "--drop", str(drop), "--findings", str(findings)]
     assert main(["data", "validate", str(tmp_path / "bad"), *arguments]) == 1
     assert "blank_camera" in capsys.readouterr().out
+    assert drop.read_text() == "twin\n"
     assert json.loads(keep.read_text()) == {"source-0": [[0, 10], [20, 40]]}
-    (finding,) = json.loads(findings.read_text())
+    finding, twin = json.loads(findings.read_text())
+    assert twin["check"] == "duplicate"
     assert (finding["check"], finding["frames"], finding["source_id"]) == ("blank_camera", [10, 20], "source-0")
+    assert main(["data", "keep", str(tmp_path / "bad"), str(keep)]) == 0
+    assert main(["data", "delete", str(tmp_path / "bad"), *drop.read_text().split()]) == 0
+    assert main(["data", "validate", str(tmp_path / "bad")]) == 0
 
 
 def test_a_store_of_tiny_episodes_can_be_checked(

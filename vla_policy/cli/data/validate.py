@@ -12,6 +12,7 @@ import tyro
 def validate(
     store: tyro.conf.Positional[str],
     keep: Path | None = None,
+    drop: Path | None = None,
     findings: Path | None = None,
     idle_s: float = 1.0,
     rows: int = 12,
@@ -21,6 +22,8 @@ def validate(
     Args:
         store: directory or URL of the demonstration store.
         keep: write the proposed keep ranges to this JSON file; `vla data keep` applies them.
+        drop: write the ids of the episodes of which nothing is left to keep to this file, one a line, for
+            `vla data delete`.
         findings: write all findings to this JSON file.
         idle_s: longest pause that is no finding, in seconds.
         rows: findings shown per check.
@@ -71,9 +74,15 @@ def validate(
     )
     if result.keep:
         frames = {record.source_id: sum(b - a for a, b in record.keep) for record in opened.episodes}
-        dropped = sum(frames[name] - sum(b - a for a, b in ranges) for name, ranges in result.keep.items())
+        left_out = sum(frames[name] - sum(b - a for a, b in ranges) for name, ranges in result.keep.items())
         where = f"written to {keep}" if keep is not None else "--keep FILE writes them"
-        console.print(f"proposed keep ranges change {len(result.keep)} episodes and drop {dropped} frames; {where}")
+        console.print(f"proposed keep ranges leave out {left_out} frames of {len(result.keep)} episodes; {where}")
+    if drop is not None:
+        drop.parent.mkdir(parents=True, exist_ok=True)
+        drop.write_text("".join(f"{name}\n" for name in result.drop), encoding="utf-8")
+    if result.drop:
+        where = f"written to {drop}" if drop is not None else "--drop FILE writes their ids"
+        console.print(f"nothing is left to keep of {len(result.drop)} episodes; {where}")
     return 1 if result.errors else 0
 
 
