@@ -119,7 +119,7 @@ def validate_store(
     store: DemonstrationStore,
     *,
     idle_s: float = IDLE_S,
-    on_episode: Callable[[int], None] = lambda episode: None,
+    on_episode: Callable[[int], object] = lambda episode: None,
 ) -> Validation:
     """Checks every episode; changes nothing.
 

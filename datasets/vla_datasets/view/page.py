@@ -35,7 +35,7 @@ def write_page(
     store: DemonstrationStore,
     records: Sequence[EpisodeRecord],
     *,
-    on_episode: Callable[[], None] = lambda: None,
+    on_episode: Callable[[], object] = lambda: None,
 ) -> None:
     """Writes the page; it needs nothing but a browser, light or dark, and no network.
 

@@ -19,7 +19,7 @@ def write_recording(
     store: DemonstrationStore,
     records: Sequence[EpisodeRecord],
     *,
-    on_episode: Callable[[], None] = lambda: None,
+    on_episode: Callable[[], object] = lambda: None,
 ) -> None:
     """Writes the episodes one after the other; `frame` and `time` (s) run through, `episode` is the store's index.
 

@@ -61,9 +61,7 @@ def _dimensions(summary: StoreSummary) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(
-        "", "dimension", "unit", title="over all frames", title_justify="left", box=box.SIMPLE_HEAD, **_NARROW
-    )
+    table = Table("", "dimension", "unit", title="over all frames", box=box.SIMPLE_HEAD, **_LOOK)
     for heading in ("least", "1%", "mean", "99%", "greatest"):
         table.add_column(heading, justify="right")
     previous = ""
@@ -81,7 +79,7 @@ def _tasks(summary: StoreSummary, shown: int) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table("task", title=f"{len(summary.tasks)} tasks", **_LOOK, box=box.SIMPLE_HEAD)
+    table = Table("task", title=f"{len(summary.tasks)} tasks", box=box.SIMPLE_HEAD, **_LOOK)
     for heading in ("episodes", "success", "frames"):
         table.add_column(heading, justify="right")
     table.add_column("instructions")
