@@ -65,13 +65,10 @@ def _dimensions(summary: StoreSummary) -> Table:
     for heading in ("least", "1%", "mean", "99%", "greatest"):
         table.add_column(heading, justify="right")
     previous = ""
-    for dimension in summary.dimensions:
-        figures = (
-            f"{value:.3f}" for value in (dimension.low, dimension.q01, dimension.mean, dimension.q99, dimension.high)
-        )
-        key = dimension.key if dimension.key != previous else ""
-        table.add_row(key, dimension.name, dimension.unit, *figures)
-        previous = dimension.key
+    for d in summary.dimensions:
+        figures = (f"{value:.3f}" for value in (d.low, d.q01, d.mean, d.q99, d.high))
+        table.add_row(d.key if d.key != previous else "", d.name, d.unit, *figures)
+        previous = d.key
     return table
 
 
