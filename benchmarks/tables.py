@@ -64,6 +64,13 @@ def _throughput(result: Mapping[str, Any]) -> str:
     return _table(("throughput", "1 process", "2 processes"), rows) + _source(result)
 
 
+def _data_quality(result: Mapping[str, Any]) -> str:
+    rows = [(name, f"`{found['check']}`", *_cells(found)) for name, found in result["found"].items()]
+    clean = result["clean_with_errors"]
+    rows.append(("none: demonstrations as they are", "any error", *_cells(clean)))
+    return _table(("damage", "check", "found", "95% interval", "episodes"), rows) + _source(result)
+
+
 _NAMES = {"wrist": "the wrist camera", "front": "the front camera", "state": "the joint state", "instruction": "words"}
 # Marker -> result file and what makes the table of it.
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -72,6 +79,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "closed_loop_tasks": ("closed_loop", _tasks),
     "latency": ("ros_latency", _latency),
     "throughput": ("throughput", _throughput),
+    "data_quality": ("data_quality", _data_quality),
 }
 
 
