@@ -258,7 +258,7 @@ def kill_once(operation: Operation, target: str, root: Path, rng: random.Random,
 
 def kills(operation: Operation, root: Path, per_stage: int, rng: random.Random, damage: Damage) -> dict[str, int]:
     """Kills until every stage has had its share; returns the number of kills in each."""
-    counts = dict.fromkeys(STAGES, 0)
+    counts: dict[str, int] = dict.fromkeys(STAGES, 0)
     while any(counts[stage] < per_stage for stage in operation.stages):
         target = rng.choice([stage for stage in operation.stages if counts[stage] < per_stage])
         stage = kill_once(operation, target, root, rng, damage)
