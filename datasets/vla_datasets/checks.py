@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 
 import numpy as np
 
@@ -70,9 +71,9 @@ def check_ranges(ranges: Sequence[Sequence[int]], length: int, what: str) -> tup
         ValueError: a range is empty, lies outside the episode, or starts before the one before it ends.
     """
     end = 0
-    for pair in ranges:
-        begin, stop = pair
-        if not (end <= begin < stop <= length):
+    for begin, stop in ranges:
+        are_integers = isinstance(begin, Integral) and isinstance(stop, Integral)
+        if not (are_integers and end <= begin < stop <= length):
             raise ValueError(
                 f"{what} must be ordered, non-overlapping, non-empty frame ranges [begin, end) within "
                 f"0..{length}; got [{begin}, {stop}) after frame {end}"

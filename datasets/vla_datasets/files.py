@@ -20,13 +20,12 @@ TEMPORARY_NAME = "manifest.json.tmp"
 
 
 class StoreFiles(Protocol):
-    """A place for a store's files, named by posix paths relative to its root.
+    """A place for a store's files, named by posix paths relative to its root."""
 
-    Attributes:
-        root: for messages, and for opening the store again.
-    """
-
-    root: Path | str
+    @property
+    def root(self) -> Path | str:
+        """The directory or URL: for messages, and for opening the store again."""
+        ...
 
     def read(self, name: str) -> bytes:
         """Returns a file; FileNotFoundError when there is none."""

@@ -45,7 +45,7 @@ def _decode_lz4(chunk: memoryview, out: np.ndarray) -> None:
 
 
 def _encode_raw(frame: np.ndarray) -> Buffer:
-    return memoryview(np.ascontiguousarray(frame)).cast("B")
+    return np.ascontiguousarray(frame).data.cast("B")
 
 
 def _decode_raw(chunk: memoryview, out: np.ndarray) -> None:

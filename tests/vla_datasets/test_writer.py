@@ -60,7 +60,7 @@ def test_keep_ranges_are_kept(store, make_episode):
     length = store.episodes[3].length
     with store.writer() as writer:
         writer.set_keep({"source-3": [(0, 1), (2, length)]})
-        for bad in ([], [(0, length + 1)], [(1, 1)], [(-1, 2)], [(1, 3), (2, 3)], [(2, 3), (0, 1)]):
+        for bad in ([], [(0, length + 1)], [(1, 1)], [(-1, 2)], [(1, 3), (2, 3)], [(0, 1.5)], [(2, 3), (0, 1)]):
             with pytest.raises(ValueError, match="'source-3': keep"):
                 writer.set_keep({"source-3": bad})
         writer.delete(["source-0"])

@@ -20,7 +20,7 @@ def keep(store: tyro.conf.Positional[str], ranges: tyro.conf.Positional[Path]) -
 
     try:
         wanted = json.loads(ranges.read_text(encoding="utf-8"))
-        keep = {name: [(int(begin), int(end)) for begin, end in pairs] for name, pairs in wanted.items()}
+        keep = {name: [(begin, end) for begin, end in pairs] for name, pairs in wanted.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{ranges} must be JSON {{source id: [[begin, end], ...]}}: {error}") from error
     opened = DemonstrationStore.open(store)
