@@ -14,16 +14,16 @@ def _info() -> Callable[..., Any]:
     return info
 
 
-def _validate() -> Callable[..., Any]:
-    from vla_policy.cli.data.validate import validate
+def _import() -> Callable[..., Any]:
+    from vla_policy.cli.data.importing import import_data
 
-    return validate
+    return import_data
 
 
-def _view() -> Callable[..., Any]:
-    from vla_policy.cli.data.view import view
+def _export() -> Callable[..., Any]:
+    from vla_policy.cli.data.exporting import export_data
 
-    return view
+    return export_data
 
 
 def _delete() -> Callable[..., Any]:
@@ -62,10 +62,24 @@ def _verify() -> Callable[..., Any]:
     return verify
 
 
+def _validate() -> Callable[..., Any]:
+    from vla_policy.cli.data.validate import validate
+
+    return validate
+
+
+def _view() -> Callable[..., Any]:
+    from vla_policy.cli.data.view import view
+
+    return view
+
+
 VERBS: Commands = {
     "info": ("what a store holds, on one screen", _info),
     "validate": ("find what is wrong with the demonstrations of a store", _validate),
     "view": ("look at demonstrations in a browser or in rerun", _view),
+    "import": ("add demonstrations of another format to a store", _import),
+    "export": ("write a store in another format", _export),
     "delete": ("make episodes stop to count", _delete),
     "keep": ("set which frames training may use", _keep),
     "merge": ("add the episodes of some stores to another", _merge),
