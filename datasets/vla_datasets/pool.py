@@ -14,7 +14,8 @@ from jaxtyping import Int64
 from vla_datasets.ram import Images, take_frames
 from vla_datasets.samples import Samples
 
-_THREADS = len(os.sched_getaffinity(0))
+_THREADS = min(8, len(os.sched_getaffinity(0)))
+_FRAMES_PER_JOB = 128  # what a thread decodes at a time, and so what it holds of the files at most
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ class PoolFrames:
 
     def __init__(self, samples: Samples, *, budget_bytes: int, seed: int, rank: int, ranks: int) -> None:
         longest = max(span.length for span in samples.spans)
-        reading = _THREADS * longest * samples.frame_bytes  # compressed, so less
+        largest = max(height * width * 3 for height, width in samples.store.embodiment.cameras.values())
+        reading = _THREADS * min(_FRAMES_PER_JOB, longest) * largest  # compressed, so less
         self.block_frames = (budget_bytes - reading) // (2 * samples.frame_bytes)
         if self.block_frames < 2 * longest:
             needed = 4 * longest * samples.frame_bytes + reading
@@ -211,16 +213,25 @@ class _Slot:
             job.cancel()
         wait(self._jobs)
 
-        def read(span_index: int, first: int, stop: int, place: int) -> None:
+        def read(span_index: int, first: int, frames: int, place: int) -> None:
             span = samples.spans[span_index]
             reader = samples.store.segment(span.episode.segment)
             start = span.start + first - int(samples.starts[span_index])
             for camera, images in self.images.items():
-                reader.read_images(camera, start, images[place : place + stop - first])
+                reader.read_images(camera, start, images[place : place + frames])
 
-        pieces = zip(block.spans, block.first, block.stop, block.places, strict=True)
         self.holds = name
-        self._jobs = [threads.submit(read, *map(int, piece)) for piece in pieces]
+        self._jobs = [
+            threads.submit(read, span, first, min(_FRAMES_PER_JOB, stop - first), first - offset)
+            for span, begin, stop, offset in zip(
+                block.spans.tolist(),
+                block.first.tolist(),
+                block.stop.tolist(),
+                (block.first - block.places).tolist(),
+                strict=True,
+            )
+            for first in range(begin, stop, _FRAMES_PER_JOB)
+        ]
 
     def wait(self) -> None:
         """Waits until the slot is full.
