@@ -136,9 +136,10 @@ class PoolFrames:
         if self.block_frames < 2 * longest:
             needed = 4 * longest * samples.frame_bytes + reading
             raise ValueError(
-                f"the {samples.split} split of {samples.store.path} has {longest} frames in a row, and a pool of "
-                f"episodes needs {needed / 1e9:.2f} GB for its images; the budget leaves {budget_bytes / 1e9:.2f} GB: "
-                f"raise ram_budget_gb, or cut the episodes by keep ranges"
+                f"the {samples.split} split of {samples.store.path} does not fit in RAM, and a pool of its episodes of "
+                f"up to {longest} frames needs {needed / 1e9:.3g} GB; beside states, actions and batches the budget "
+                f"leaves {max(budget_bytes, 0) / 1e9:.3g} GB: raise ram_budget_gb, take smaller batches, or cut the "
+                f"episodes by keep ranges"
             )
         self.decoded_frames = 0
         self._samples = samples

@@ -54,7 +54,7 @@ class Samples:
         texts: the store's distinct instructions, sorted; the same for both splits.
 
     Raises:
-        ValueError: the split has no episodes or no kept frames, or an argument is out of range.
+        ValueError: the split has no episodes, or an argument is out of range.
     """
 
     def __init__(
@@ -76,8 +76,6 @@ class Samples:
         self.history = history
         self.history_stride = history_stride
         self.spans = kept_spans(select_episodes(store.episodes, split, validation_fraction))
-        if not self.spans:
-            raise ValueError(f"no frame of the {split} split of {store.path} is kept: widen the episodes' keep ranges")
         self.starts = np.concatenate(([0], np.cumsum([span.length for span in self.spans], dtype=np.int64)))
         self.texts = tuple(sorted({episode.instruction for episode in store.episodes}))
         row = {text: index for index, text in enumerate(self.texts)}

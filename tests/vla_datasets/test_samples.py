@@ -63,7 +63,3 @@ def test_bad_arguments_are_named(store, tmp_path, embodiment):
             Samples(store, **{"split": "training", "chunk_size": 3, "validation_fraction": 0.3, **changes})
     with pytest.raises(ValueError, match="none of the 0 episodes"):
         Samples(DemonstrationStore.create(tmp_path / "empty", embodiment), split="training", chunk_size=3)
-    with store.writer() as writer:
-        writer.set_keep({record.source_id: [] for record in store.episodes})
-    with pytest.raises(ValueError, match="no frame of the training split of .*store is kept"):
-        Samples(store, split="training", chunk_size=3, validation_fraction=0.0)
