@@ -102,7 +102,7 @@ def test_datasets_are_mixed_and_what_they_are_is_shown_when_they_change(
     assert "a.zarr (10 episodes, 60 frames, weight 0.25" in saved
     assert "b.zarr (14 episodes, 84 frames, weight 0.75" in saved
 
-    assert main([*command, "--weights", "1", "2"]) == 2
+    assert main([*command, "--resume", "--weights", "1", "2"]) == 2
     assert "needs as many weights" in capsys.readouterr().err
 
 
