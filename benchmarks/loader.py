@@ -70,7 +70,7 @@ def measure(
 
         ram = DemonstrationLoader(samples, batch_size=BATCH_SIZE, seed=0, ram_budget_gb=1e3)
         frames = _decoded(samples)
-        readers: dict[str, Callable[[], float]] = {
+        readers: dict[str, Callable[[float], float]] = {
             "ram": _timed(len(batch.state) for batch in ram.batches()),
             "pool": _timed_epochs(DemonstrationLoader(samples, batch_size=BATCH_SIZE, seed=0, ram_budget_gb=budget_gb)),
             "memmap": _timed(_memmap(root / "memmap", frames, samples)),
@@ -178,7 +178,7 @@ def _drawn(samples: Samples) -> Iterator[np.ndarray]:
     for epoch in itertools.count():
         order = np.random.default_rng(epoch).permutation(len(samples))
         for first in range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE):
-            yield samples.history_rows(order[first : first + BATCH_SIZE])[0]
+            yield samples.windows(order[first : first + BATCH_SIZE]).observed
 
 
 def _memcpy(frames: Frames) -> Iterator[int]:
@@ -205,16 +205,16 @@ def _memmap(directory: Path, frames: Frames, samples: Samples) -> Iterator[int]:
 
 
 def _h5py(path: Path, frames: Frames, samples: Samples) -> Iterator[int]:
-    with h5py.File(path, "w") as file:
-        for name, images in frames.items():
-            file.create_dataset(name, data=images)  # contiguous and uncompressed: its fastest
     ring = _ring(frames)
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "w") as file:
+        # Contiguous and uncompressed: its fastest.
+        datasets = {name: file.create_dataset(name, data=images) for name, images in frames.items()}
+        file.flush()
         for rows in _drawn(samples):
             for name, buffer in next(ring).items():
                 for place, row in enumerate(rows.tolist()):
                     for step, frame in enumerate(row):
-                        file[name].read_direct(buffer, np.s_[frame], np.s_[place, step])
+                        datasets[name].read_direct(buffer, np.s_[frame], np.s_[place, step])
             yield BATCH_SIZE
 
 
@@ -240,7 +240,7 @@ class _Videos(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
         span = int(self.samples.span_of(np.array([row]))[0])
-        wanted = (self.samples.history_rows(np.array([row]))[0][0] - self.samples.starts[span]).tolist()
+        wanted = (self.samples.windows(np.array([row])).observed[0] - self.samples.starts[span]).tolist()
         return {
             name: torch.from_numpy(_decode(self.directory / f"{name}-{span}.mp4", wanted)).permute(0, 3, 1, 2) / 255
             for name in self.samples.store.embodiment.cameras

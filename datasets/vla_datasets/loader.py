@@ -140,15 +140,16 @@ class DemonstrationLoader:
         buffers = self._ring.pop(0)
         self._ring.append(buffers)
         images = {name: buffer[: len(rows)] for name, buffer in buffers.items()}
-        observed, history_mask = self.samples.history_rows(rows)
-        reached, action_mask = self.samples.chunk_rows(rows)
-        self._frames.gather(epoch, position, observed, images)
+        window, vectors = self.samples.windows(rows), self._vectors
+        self._frames.gather(epoch, position, window.observed, images)
         return DemonstrationBatch(
             images={name: torch.from_numpy(image) for name, image in images.items()},
-            state=torch.from_numpy(self._vectors.state[observed]),
-            history_mask=torch.from_numpy(history_mask),
-            actions=torch.from_numpy(self._vectors.actions[reached]),
-            action_mask=torch.from_numpy(action_mask),
-            text_index=torch.from_numpy(self.samples.text_index(rows)),
-            streams={name: torch.from_numpy(stream[observed]) for name, stream in self._vectors.streams.items()},
+            state=torch.from_numpy(vectors.state.take(window.observed, axis=0)),
+            history_mask=torch.from_numpy(window.history_mask),
+            actions=torch.from_numpy(vectors.actions.take(window.reached, axis=0)),
+            action_mask=torch.from_numpy(window.action_mask),
+            text_index=torch.from_numpy(window.text_index),
+            streams={
+                name: torch.from_numpy(stream.take(window.observed, axis=0)) for name, stream in vectors.streams.items()
+            },
         )

@@ -28,6 +28,17 @@ class Span:
     length: int
 
 
+@dataclass(frozen=True)
+class Windows:
+    """The rows that samples reach; beyond the ends of a span its first or last row repeats under a False mask."""
+
+    observed: Int64[np.ndarray, "b t"]  # the newest observation last
+    history_mask: Bool[np.ndarray, "b t"]
+    reached: Int64[np.ndarray, "b k"]  # of the actions
+    action_mask: Bool[np.ndarray, "b k"]
+    text_index: Int64[np.ndarray, " b"]  # position of the instruction in `Samples.texts`
+
+
 def kept_spans(episodes: Sequence[EpisodeRecord]) -> tuple[Span, ...]:
     """Returns the kept ranges of the episodes, in their order; a whole episode is one span."""
     return tuple(
@@ -79,6 +90,8 @@ class Samples:
         self.starts = np.concatenate(([0], np.cumsum([span.length for span in self.spans], dtype=np.int64)))
         self.texts = tuple(sorted({episode.instruction for episode in store.episodes}))
         row = {text: index for index, text in enumerate(self.texts)}
+        self._history = np.arange(1 - history, 1) * history_stride
+        self._chunk = np.arange(chunk_size)
         self._text = np.array([row[span.episode.instruction] for span in self.spans])
 
     def __len__(self) -> int:
@@ -106,21 +119,19 @@ class Samples:
         """Returns the span that each row lies in."""
         return np.searchsorted(self.starts, rows, side="right") - 1
 
-    def history_rows(self, rows: Int64[np.ndarray, " b"]) -> tuple[Int64[np.ndarray, "b t"], Bool[np.ndarray, "b t"]]:
-        """Returns the rows that the samples observe and their mask; before its start a span's first row repeats."""
-        reached = rows[:, None] + self.history_stride * np.arange(1 - self.history, 1)
-        first = self.starts[self.span_of(rows), None]
-        return np.maximum(reached, first), reached >= first
-
-    def chunk_rows(self, rows: Int64[np.ndarray, " b"]) -> tuple[Int64[np.ndarray, "b k"], Bool[np.ndarray, "b k"]]:
-        """Returns the rows of the samples' actions and their mask; past its end a span's last row repeats."""
-        reached = rows[:, None] + np.arange(self.chunk_size)
-        end = self.starts[self.span_of(rows) + 1, None]
-        return np.minimum(reached, end - 1), reached < end
-
-    def text_index(self, rows: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
-        """Returns the position of the samples' instructions in `texts`."""
-        return self._text[self.span_of(rows)]
+    def windows(self, rows: Int64[np.ndarray, " b"]) -> Windows:
+        """Returns what the samples of the rows reach."""
+        spans = self.span_of(rows)
+        first, end = self.starts[spans][:, None], self.starts[spans + 1][:, None]
+        observed = rows[:, None] + self._history
+        reached = rows[:, None] + self._chunk
+        return Windows(
+            observed=np.maximum(observed, first),
+            history_mask=observed >= first,
+            reached=np.minimum(reached, end - 1),
+            action_mask=reached < end,
+            text_index=self._text[spans],
+        )
 
     def by_segment(self) -> dict[str, list[tuple[Span, int]]]:
         """Returns segment id -> its spans, each with its first row."""

@@ -58,7 +58,7 @@ def test_ranks_decode_again_only_where_their_shares_meet(samples, ranks):
     reach = (samples.history - 1) * samples.history_stride
     assert len(samples) <= sum(len(decoded_rows(plan)) for plan in plans) <= len(samples) + (ranks - 1) * reach
     for plan in plans:
-        needed, _ = samples.history_rows(plan.order)
+        needed = samples.windows(plan.order).observed
         assert set(needed.ravel()) <= set(decoded_rows(plan))
 
 
@@ -125,7 +125,7 @@ def test_long_spans_are_decoded_in_parts(tmp_path, embodiment, make_episode):
         for name in ("front", "wrist")
     }
     order = frames.order(0)
-    rows, _ = samples.history_rows(order)
+    rows = samples.windows(order).observed
     out = {name: np.empty((len(rows), 2, *images.shape[1:]), np.uint8) for name, images in expected.items()}
     frames.gather(0, 0, rows, out)
     for name, images in expected.items():

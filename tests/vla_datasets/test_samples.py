@@ -29,18 +29,17 @@ def test_no_sample_reaches_beyond_its_kept_range(store, history, stride):
     ]
     assert len(samples) == len(frames) == 13
     rows = np.arange(len(samples))
-    observed, history_mask = samples.history_rows(rows)
-    reached, action_mask = samples.chunk_rows(rows)
+    window = samples.windows(rows)
     for row, (episode, frame) in enumerate(frames):
         first, end = next((a, b) for a, b in store.episodes[episode].keep if a <= frame < b)
         wanted = [frame - stride * back for back in range(history - 1, -1, -1)]
-        assert history_mask[row].tolist() == [first <= t for t in wanted]
-        assert [frames[i] for i in observed[row]] == [(episode, max(t, first)) for t in wanted]
+        assert window.history_mask[row].tolist() == [first <= t for t in wanted]
+        assert [frames[i] for i in window.observed[row]] == [(episode, max(t, first)) for t in wanted]
         wanted = [frame + ahead for ahead in range(3)]
-        assert action_mask[row].tolist() == [t < end for t in wanted]
-        assert [frames[i] for i in reached[row]] == [(episode, min(t, end - 1)) for t in wanted]
-        assert samples.texts[samples.text_index(rows)[row]] == store.episodes[episode].instruction
-    assert history_mask[:, -1].all() and action_mask[:, 0].all()
+        assert window.action_mask[row].tolist() == [t < end for t in wanted]
+        assert [frames[i] for i in window.reached[row]] == [(episode, min(t, end - 1)) for t in wanted]
+        assert samples.texts[window.text_index[row]] == store.episodes[episode].instruction
+    assert window.history_mask[:, -1].all() and window.action_mask[:, 0].all()
 
 
 def test_sizes_are_those_of_the_decoded_arrays(store):
