@@ -222,9 +222,9 @@ def _zarr_python(store: DemonstrationStore, samples: Samples) -> Iterator[int]:
     group = Path(store.path) / "segments" / store.segment_ids[0] / "data"
     arrays = {name: zarr.open_array(group / image_key(name), mode="r") for name in store.embodiment.cameras}
     for rows in _drawn(samples):
-        wanted, places = np.unique(rows, return_inverse=True)
         for array in arrays.values():
-            np.asarray(array.oindex[wanted])[places.reshape(rows.shape)]
+            for first, last in rows[:, [0, -1]].tolist():  # several times as fast as one `oindex` for the batch
+                array[first : last + 1]
         yield BATCH_SIZE
 
 

@@ -71,7 +71,7 @@ def _loader(result: Mapping[str, Any]) -> str:
         "pool": f"ours, pool ({pool['resident_mb']:,.0f} MB resident, budget {pool['budget_mb']:,.0f} MB)",
         "memmap": "`np.memmap`, uncompressed",
         "h5py": "h5py, uncompressed",
-        "zarr_python": "zarr-python on our files, a batch at a time",
+        "zarr_python": "zarr-python's indexing on our files",
         "lerobot": "LeRobot's way: a video per episode, PyAV, in worker processes",
     }
     rows = [("memcpy of a batch's images", f"{result['memcpy_samples_per_s']:,.0f}", "", "")]
