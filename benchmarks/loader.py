@@ -63,16 +63,18 @@ def measure(
         root = data or Path(temporary)
         store = _one_segment(root, episodes_per_task)
         samples = _samples(store)
-        budget_gb = pool_share * samples.decoded_bytes / 1e9
+        budget_bytes = int(pool_share * samples.decoded_bytes)
         context = multiprocessing.get_context("spawn")
         with context.Pool(1) as pool:
-            resident_bytes = pool.apply(_pool_memory, (store.path, budget_gb))
+            resident_bytes = pool.apply(_pool_memory, (store.path, budget_bytes))
 
-        ram = DemonstrationLoader(samples, batch_size=BATCH_SIZE, seed=0, ram_budget_gb=1e3)
+        ram = DemonstrationLoader(samples, batch_size=BATCH_SIZE, seed=0, budget_bytes=samples.decoded_bytes)
         frames = _decoded(samples)
         readers: dict[str, Callable[[float], float]] = {
             "ram": _timed(len(batch.state) for batch in ram.batches()),
-            "pool": _timed_epochs(DemonstrationLoader(samples, batch_size=BATCH_SIZE, seed=0, ram_budget_gb=budget_gb)),
+            "pool": _timed_epochs(
+                DemonstrationLoader(samples, batch_size=BATCH_SIZE, seed=0, budget_bytes=budget_bytes)
+            ),
             "memmap": _timed(_memmap(root / "memmap", frames, samples)),
             "h5py": _timed(_h5py(root / "frames.hdf5", frames, samples)),
             "zarr_python": _timed(_zarr_python(store, samples)),
@@ -104,7 +106,7 @@ def measure(
                 for name in readers
             },
         }
-        figures["pool"] |= {"budget_mb": round(budget_gb * 1e3), "resident_mb": round(resident_bytes / 1e6)}
+        figures["pool"] |= {"budget_mb": round(budget_bytes / 1e6), "resident_mb": round(resident_bytes / 1e6)}
     for name, value in figures.items():
         print(f"{name}: {value}")
     write_result("loader", figures)
@@ -284,11 +286,11 @@ def _encode(path: Path, images: np.ndarray) -> None:
         container.mux(stream.encode())
 
 
-def _pool_memory(path: Path, budget_gb: float) -> int:
+def _pool_memory(path: Path, budget_bytes: int) -> int:
     """Returns by how much the pool raises the resident memory of a fresh process at most, over two epochs."""
     samples = _samples(DemonstrationStore.open(path))
     before = _status_bytes("VmRSS")
-    loader = DemonstrationLoader(samples, batch_size=BATCH_SIZE, seed=0, ram_budget_gb=budget_gb)
+    loader = DemonstrationLoader(samples, batch_size=BATCH_SIZE, seed=0, budget_bytes=budget_bytes)
     for _ in itertools.islice(loader.batches(), 2 * loader.steps_per_epoch):
         pass
     return _status_bytes("VmHWM") - before

@@ -47,7 +47,7 @@ class DemonstrationLoader:
         samples: of the split.
         batch_size: samples per batch and rank.
         seed: of the permutations, at least 0.
-        ram_budget_gb: the most that decoded data may take in this process, in 1e9 bytes.
+        budget_bytes: the most memory that the data may take in this process.
         rank: which of the `ranks` shares of every epoch this process draws, 0 .. ranks - 1. The shares are disjoint and
             differ by at most one sample, and all ranks take the same number of steps.
         ranks: processes that train together.
@@ -68,7 +68,7 @@ class DemonstrationLoader:
         *,
         batch_size: int,
         seed: int,
-        ram_budget_gb: float,
+        budget_bytes: int,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -89,7 +89,6 @@ class DemonstrationLoader:
         # Where the shares of the ranks differ by one sample, the last batch may be one larger than the others.
         largest = min(batch_size + (ranks > 1), share + 1)
         ring_bytes = RING_SIZE * largest * samples.history * samples.frame_bytes
-        budget_bytes = int(ram_budget_gb * 1e9)
         self._frames: Frames
         if samples.decoded_bytes <= budget_bytes:
             self._frames = RamFrames(samples, seed=seed, rank=rank, ranks=ranks)

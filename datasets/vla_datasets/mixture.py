@@ -14,17 +14,22 @@ from vla_datasets.samples import Samples
 from vla_policy.types import DemonstrationBatch
 
 
-def budget_shares(parts: Sequence[Samples], ram_budget_gb: float) -> list[float]:
-    """Returns how much of a common budget each set of samples gets: in proportion to its decoded size.
+def budget_shares(parts: Sequence[Samples], budget_bytes: int) -> list[int]:
+    """Returns how much of a budget each set of samples gets: as much as it needs, else an equal part of the rest.
 
-    When everything fits, so does each; when not, each goes through a pool of the same fraction of its data.
+    So whatever fits beside the others is in RAM, e.g. the validation split, and the large sets share what is left.
 
     Args:
         parts: that are loaded at one time.
-        ram_budget_gb: of all together, in 1e9 bytes.
+        budget_bytes: of all together.
     """
-    total = sum(samples.decoded_bytes for samples in parts)
-    return [ram_budget_gb * (samples.decoded_bytes / total) for samples in parts]
+    shares = [0] * len(parts)
+    left = budget_bytes
+    by_size = sorted(range(len(parts)), key=lambda index: parts[index].decoded_bytes)
+    for done, index in enumerate(by_size):
+        shares[index] = min(parts[index].decoded_bytes, left // (len(parts) - done))
+        left -= shares[index]
+    return shares
 
 
 class Mixture:

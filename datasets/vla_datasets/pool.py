@@ -138,8 +138,8 @@ class PoolFrames:
             raise ValueError(
                 f"the {samples.split} split of {samples.store.path} does not fit in RAM, and a pool of its episodes of "
                 f"up to {longest} frames needs {needed / 1e9:.3g} GB; beside states, actions and batches the budget "
-                f"leaves {max(budget_bytes, 0) / 1e9:.3g} GB: raise ram_budget_gb, take smaller batches, or cut the "
-                f"episodes by keep ranges"
+                f"leaves {max(budget_bytes, 0) / 1e9:.3g} GB: raise it (vla train --ram-budget-gb), take smaller "
+                f"batches, or cut the episodes by keep ranges"
             )
         self.decoded_frames = 0
         self._samples = samples

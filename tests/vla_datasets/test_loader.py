@@ -15,7 +15,7 @@ from vla_policy.embodiment import Channel
 from vla_policy.types import DemonstrationBatch
 
 HISTORY, STRIDE, CHUNK = 3, 2, 5
-RAM_GB = {"ram": 1.0, "pool": 6e-4}  # of 0.7 MB; see `load`
+BUDGET_BYTES = {"ram": 10**9, "pool": 600_000}  # decoded, the store has 700 kB
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,12 @@ def store(shared, embodiment, make_episode):
 def load(store, mode: str = "ram", rank: int = 0, ranks: int = 1, batch_size: int = 16, seed: int = 3, **changes):
     settings = {"chunk_size": CHUNK, "split": "training", "validation_fraction": 0.1, **changes}
     return DemonstrationLoader(
-        Samples(store, **settings), batch_size=batch_size, seed=seed, ram_budget_gb=RAM_GB[mode], rank=rank, ranks=ranks
+        Samples(store, **settings),
+        batch_size=batch_size,
+        seed=seed,
+        budget_bytes=BUDGET_BYTES[mode],
+        rank=rank,
+        ranks=ranks,
     )
 
 
@@ -135,7 +140,7 @@ def test_the_default_is_one_observation_in_the_order_of_one_permutation(store):
         assert all(batch["history_mask"].all() and batch["history_mask"].shape[1] == 1 for batch in drawn)
 
 
-@pytest.mark.parametrize("mode", RAM_GB)
+@pytest.mark.parametrize("mode", BUDGET_BYTES)
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_resumed_loader_continues_exactly(store, mode, ranks):
     loader = load(store, mode, rank=ranks - 1, ranks=ranks, history=2)
@@ -146,7 +151,7 @@ def test_a_resumed_loader_continues_exactly(store, mode, ranks):
         assert all(same(a, b) for a, b in zip(straight[start:], resumed, strict=True))
 
 
-@pytest.mark.parametrize("mode", RAM_GB)
+@pytest.mark.parametrize("mode", BUDGET_BYTES)
 @pytest.mark.parametrize(("ranks", "batch_size"), [(2, 16), (3, 1), (7, 8), (5, 90)])
 def test_the_shares_of_the_ranks_are_disjoint_and_whole(store, mode, ranks, batch_size):
     loaders = [load(store, mode, rank=rank, ranks=ranks, batch_size=batch_size, history=2) for rank in range(ranks)]
@@ -168,7 +173,7 @@ def test_the_shares_of_the_ranks_are_disjoint_and_whole(store, mode, ranks, batc
         assert set(drawn) == set(expected)
 
 
-@pytest.mark.parametrize("mode", RAM_GB)
+@pytest.mark.parametrize("mode", BUDGET_BYTES)
 def test_iterators_of_one_loader_do_not_disturb_each_other(store, mode):
     alone = [take(load(store, mode), 20), take(load(store, mode), 20, 25)]
     loader = load(store, mode)
@@ -178,12 +183,12 @@ def test_iterators_of_one_loader_do_not_disturb_each_other(store, mode):
             assert same(clone(next(iterator)), batches[step])
 
 
-@pytest.mark.parametrize("mode", RAM_GB)
+@pytest.mark.parametrize("mode", BUDGET_BYTES)
 def test_the_seed_orders(store, mode):
     assert not same(take(load(store, mode, seed=3), 1)[0], take(load(store, mode, seed=4), 1)[0])
 
 
-@pytest.mark.parametrize("mode", RAM_GB)
+@pytest.mark.parametrize("mode", BUDGET_BYTES)
 def test_a_batch_lives_until_the_ring_comes_round(store, mode):
     batches = load(store, mode).batches()
     first = next(batches)

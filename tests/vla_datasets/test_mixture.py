@@ -39,12 +39,12 @@ def samples(tmp_path, embodiment, make_episode):
 
 
 def mix(samples, weights=None) -> Mixture:
-    return Mixture([DemonstrationLoader(part, batch_size=4, seed=5, ram_budget_gb=1.0) for part in samples], weights)
+    return Mixture([DemonstrationLoader(part, batch_size=4, seed=5, budget_bytes=10**9) for part in samples], weights)
 
 
 def test_every_batch_is_the_next_one_of_its_dataset(samples):
     mixture = mix(samples, [3, 1, 2])
-    alone = [DemonstrationLoader(part, batch_size=4, seed=5, ram_budget_gb=1.0).batches() for part in samples]
+    alone = [DemonstrationLoader(part, batch_size=4, seed=5, budget_bytes=10**9).batches() for part in samples]
     for batch in itertools.islice(mixture.batches(), 60):
         expected = next(alone[batch.dataset])
         assert batch.images.keys() == expected.images.keys()
@@ -83,13 +83,15 @@ def test_facts_name_the_datasets(samples):
         assert fact["fingerprint"] == part.store.fingerprint
 
 
-def test_budget_shares_fit_all_or_give_each_the_same_fraction(samples):
-    sizes = [part.decoded_bytes / 1e9 for part in samples]
-    for budget in (sum(sizes) * 2, sum(sizes) / 2):
-        shares = budget_shares(samples, budget)
-        assert sum(shares) == pytest.approx(budget)
-        fractions = [share / size for share, size in zip(shares, sizes, strict=True)]
-        assert fractions == pytest.approx([budget / sum(sizes)] * 3)
+def test_what_fits_is_in_ram_and_the_rest_is_shared(samples):
+    sizes = [part.decoded_bytes for part in samples]
+    assert budget_shares(samples, sum(sizes)) == budget_shares(samples, 10 * sum(sizes)) == sizes
+    small, *large = sorted(range(3), key=lambda index: sizes[index])
+    shares = budget_shares(samples, sizes[small] + 1000)
+    assert sum(shares) == sizes[small] + 1000
+    assert shares[large[0]] <= shares[large[1]] + 1
+    shares = budget_shares(samples, 3 * sizes[small] + 2)
+    assert [shares[index] for index in (small, *large)] == [sizes[small], sizes[small] + 1, sizes[small] + 1]
 
 
 def test_bad_weights_are_named(samples):

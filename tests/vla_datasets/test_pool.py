@@ -72,18 +72,18 @@ def test_epochs_and_blocks_mix_the_episodes(samples):
 
 
 def test_memory_stays_within_the_budget(samples):
-    budget_gb = 0.7 * samples.decoded_bytes / 1e9
-    loader = DemonstrationLoader(samples, batch_size=8, seed=0, ram_budget_gb=budget_gb)
+    budget_bytes = int(0.7 * samples.decoded_bytes)
+    loader = DemonstrationLoader(samples, batch_size=8, seed=0, budget_bytes=budget_bytes)
     frames = loader._frames
     assert isinstance(frames, PoolFrames)
     blocks = sum(images.nbytes for slot in frames._slots for images in slot.images.values())
     ring = sum(images.nbytes for buffers in loader._ring for images in buffers.values())
-    assert blocks + ring + samples.vector_bytes <= budget_gb * 1e9
-    assert blocks >= 0.5 * (budget_gb * 1e9 - ring)
+    assert blocks + ring + samples.vector_bytes <= budget_bytes
+    assert blocks >= 0.5 * (budget_bytes - ring)
 
 
 def test_the_loader_decodes_each_frame_once_an_epoch(samples):
-    loader = DemonstrationLoader(samples, batch_size=8, seed=0, ram_budget_gb=0.7 * samples.decoded_bytes / 1e9)
+    loader = DemonstrationLoader(samples, batch_size=8, seed=0, budget_bytes=int(0.7 * samples.decoded_bytes))
     batches = loader.batches()
     frames = loader._frames
     assert isinstance(frames, PoolFrames)
@@ -96,15 +96,15 @@ def test_the_loader_decodes_each_frame_once_an_epoch(samples):
 
 
 def test_a_pool_that_cannot_hold_an_episode_is_an_error(samples):
-    with pytest.raises(ValueError, match=r"pool of its episodes of up to 19 frames needs .* GB; .*raise ram_budget_gb"):
-        DemonstrationLoader(samples, batch_size=8, seed=0, ram_budget_gb=5e-5)
+    with pytest.raises(ValueError, match=r"pool of its episodes of up to 19 frames needs .* GB; .*raise it"):
+        DemonstrationLoader(samples, batch_size=8, seed=0, budget_bytes=50_000)
 
 
 def test_a_torn_shard_is_an_error_whenever_its_block_is_reached(store, samples):
     shard = store.path / "segments" / store.segment_ids[1] / "data/image.wrist/c/0/0/0/0"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    loader = DemonstrationLoader(samples, batch_size=8, seed=0, ram_budget_gb=0.7 * samples.decoded_bytes / 1e9)
+    loader = DemonstrationLoader(samples, batch_size=8, seed=0, budget_bytes=int(0.7 * samples.decoded_bytes))
     for _ in range(2):
         with pytest.raises(StoreError, match=r"data/image\.wrist.*torn"):
             for _ in itertools.islice(loader.batches(), loader.steps_per_epoch):

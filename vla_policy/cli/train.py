@@ -80,8 +80,8 @@ def train(
     ]
     with console.status(f"decoding {', '.join(map(str, data))}"):
         loaders = [
-            DemonstrationLoader(samples, batch_size=train.batch_size, seed=train.seed, ram_budget_gb=share)
-            for samples, share in zip(parts, budget_shares(parts, train.ram_budget_gb), strict=True)
+            DemonstrationLoader(samples, batch_size=train.batch_size, seed=train.seed, budget_bytes=share)
+            for samples, share in zip(parts, budget_shares(parts, int(train.ram_budget_gb * 1e9)), strict=True)
         ]
     loader, held_out = (Mixture(part, weights or None) for part in (loaders[: len(stores)], loaders[len(stores) :]))
     words = InstructionEncoder().embed(loader.texts)
