@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from vla_datasets.schema import EpisodeRecord
+from vla_datasets.source import DemonstrationSource
 from vla_datasets.split import Split, select_episodes
-from vla_datasets.store import DemonstrationStore
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Samples:
     Rows count the kept frames of the split, span after span: sample i is the one whose newest observation is row i.
 
     Args:
-        store: an open store; the samples are of the episodes that this object names.
+        store: an open store, or another source; the samples are of the episodes that this object names.
         split: ``training`` or ``validation``, by episode.
         chunk_size: k, actions per sample: those of the newest observation's frame and the k - 1 after it.
         history: t, observations per sample, the newest one last.
@@ -70,7 +70,7 @@ class Samples:
 
     def __init__(
         self,
-        store: DemonstrationStore,
+        store: DemonstrationSource,
         *,
         split: Split,
         chunk_size: int,

@@ -14,8 +14,8 @@ import numpy as np
 from vla_datasets.image_statistics import ImageStatistics, measure_images
 from vla_datasets.samples import Samples
 from vla_datasets.schema import Stream
+from vla_datasets.source import DemonstrationSource
 from vla_datasets.split import Split
-from vla_datasets.store import DemonstrationStore
 from vla_datasets.vectors import read_vectors
 from vla_policy.embodiment import Channel, Embodiment
 
@@ -108,7 +108,7 @@ def robot_key(embodiment: Embodiment) -> str:
 
 
 def statistics_by_robot(
-    stores: Sequence[DemonstrationStore],
+    stores: Sequence[DemonstrationSource],
     *,
     chunk_size: int,
     relative_names: Callable[[Embodiment], Sequence[str]],
@@ -128,7 +128,7 @@ def statistics_by_robot(
         EmbodimentMismatch: two stores of one robot and control mode differ in cameras, dimensions or rate.
         ValueError: see `compute_statistics`.
     """
-    groups: dict[str, list[DemonstrationStore]] = {}
+    groups: dict[str, list[DemonstrationSource]] = {}
     for store in stores:
         groups.setdefault(robot_key(store.embodiment), []).append(store)
     return {
@@ -144,7 +144,7 @@ def statistics_by_robot(
 
 
 def compute_statistics(
-    *stores: DemonstrationStore,
+    *stores: DemonstrationSource,
     chunk_size: int,
     relative_names: Sequence[str],
     split: Split = "training",
