@@ -136,7 +136,7 @@ def _decoded(samples: Samples) -> Frames:
         for name, (height, width) in store.embodiment.cameras.items()
     }
     for name, images in frames.items():
-        store.segment(store.segment_ids[0]).read_images(name, 0, images)
+        store.segment(samples.spans[0].episode.segment).read_images(name, 0, images)
     return frames
 
 
