@@ -17,6 +17,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -65,8 +66,8 @@ def measure(
         samples = _samples(store)
         budget_bytes = int(pool_share * samples.decoded_bytes)
         context = multiprocessing.get_context("spawn")
-        with context.Pool(1) as pool:
-            resident_bytes = pool.apply(_pool_memory, (store.path, budget_bytes))
+        with ProcessPoolExecutor(1, context) as executor:
+            resident_bytes = executor.submit(_pool_memory, Path(store.path), budget_bytes).result()
 
         ram = DemonstrationLoader(samples, batch_size=BATCH_SIZE, seed=0, budget_bytes=samples.decoded_bytes)
         frames = _decoded(samples)
@@ -78,7 +79,7 @@ def measure(
             "memmap": _timed(_memmap(root / "memmap", frames, samples)),
             "h5py": _timed(_h5py(root / "frames.hdf5", frames, samples)),
             "zarr_python": _timed(_zarr_python(store, samples)),
-            "lerobot": _timed(_lerobot(root / "videos", frames, samples)),
+            "lerobot": _timed(_lerobot(root / "videos", frames, samples), ahead=2 * _CORES),
         }
         files = {
             **dict.fromkeys(("ram", "pool", "zarr_python"), Path(store.path)),
@@ -140,11 +141,17 @@ def _decoded(samples: Samples) -> Frames:
     return frames
 
 
-def _timed(batches: Iterator[int]) -> Callable[[float], float]:
-    """Returns a measurement of samples/s over so many seconds; the batches go on where they stopped."""
+def _timed(batches: Iterator[int], ahead: int = 0) -> Callable[[float], float]:
+    """Returns a measurement of samples/s over so many seconds; the batches go on where they stopped.
+
+    Args:
+        batches: sizes of batches.
+        ahead: batches that workers have made while others were measured; they do not count.
+    """
 
     def rate(seconds: float) -> float:
-        next(batches)
+        for _ in range(ahead + 1):
+            next(batches)
         start_s, count = time.perf_counter(), 0
         while time.perf_counter() - start_s < seconds:
             count += next(batches)
