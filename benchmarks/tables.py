@@ -71,6 +71,24 @@ def _data_quality(result: Mapping[str, Any]) -> str:
     return _table(("damage", "check", "found", "95% interval", "episodes"), rows) + _source(result)
 
 
+def _loader(result: Mapping[str, Any]) -> str:
+    pool = result["pool"]
+    names = {
+        "ram": "ours, in RAM",
+        "pool": f"ours, pool ({pool['resident_mb']:,.0f} MB resident, budget {pool['budget_mb']:,.0f} MB)",
+        "memmap": "`np.memmap`, uncompressed",
+        "h5py": "h5py, uncompressed",
+        "zarr_python": "zarr-python's indexing on our files",
+        "lerobot": "LeRobot's way: a video per episode, PyAV, in worker processes",
+    }
+    rows = [("memcpy of a batch's images", f"{result['memcpy_samples_per_s']:,.0f}", "", "")]
+    for key, name in names.items():
+        figures = result[key]
+        cells = (f"{figures['samples_per_s']:,.0f}", f"{figures['of_memcpy']:.1%}", f"{figures['mb_on_disk']:,.0f}")
+        rows.append((name, *cells))
+    return _table(("2 cameras x 2 frames of 128 px", "samples/s", "of memcpy", "MB on disk"), rows) + _source(result)
+
+
 _NAMES = {"wrist": "the wrist camera", "front": "the front camera", "state": "the joint state", "instruction": "words"}
 # Marker -> result file and what makes the table of it.
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -80,6 +98,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "latency": ("ros_latency", _latency),
     "throughput": ("throughput", _throughput),
     "data_quality": ("data_quality", _data_quality),
+    "loader": ("loader", _loader),
 }
 
 

@@ -137,7 +137,7 @@ class TrainConfig:
     validation_batches: int = 4
     # Seconds between two checkpoints.
     checkpoint_every_s: float = 180.0
-    # Memory for the decoded demonstrations, in GB.
+    # Memory for the decoded demonstrations, in GB; what does not fit goes through a pool of decoded episodes.
     ram_budget_gb: float = 16.0
     # Torch threads; 0: as many as there are cores.
     threads: int = 0

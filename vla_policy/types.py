@@ -2,12 +2,12 @@
 
 Axis legend, used in every signature: ``b`` batch, ``t`` time (observation history), ``n`` tokens, ``d`` width,
 ``k`` action horizon, ``a`` action dim, ``s`` state dim, ``l`` instruction tokens, ``e`` instruction embedding width,
-``c h w`` image. Masks: ``True`` = valid, everywhere.
+``j`` samples of a faster signal per frame, ``c h w`` image. Masks: ``True`` = valid, everywhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -48,13 +48,20 @@ class TokenGroup:
 
 @dataclass(frozen=True)
 class DemonstrationBatch:
-    """One training batch as a loader yields it: raw units, uint8 images, texts by index."""
+    """One training batch as a loader yields it: raw units, uint8 images, texts by index.
+
+    The newest observation is the last one of ``t``. Where `history_mask` is False the history reaches beyond the
+    episode's start: what stands there is a repetition of its first frame, to be masked.
+    """
 
     images: dict[str, UInt8[Tensor, "b t h w c"]]
     state: Float[Tensor, "b t s"]
+    history_mask: Bool[Tensor, "b t"]  # of images, state and streams alike
     actions: Float[Tensor, "b k a"]
     action_mask: Bool[Tensor, "b k"]  # False where the chunk runs past the episode's end
     text_index: Int64[Tensor, " b"]  # row of the loader's `texts`
+    streams: dict[str, Float[Tensor, "b t j d"]] = field(default_factory=dict)  # faster signals, oldest sample first
+    dataset: int = 0  # position of the dataset in the mixture; a batch comes from one
 
 
 @dataclass(frozen=True)

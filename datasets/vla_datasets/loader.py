@@ -1,99 +1,118 @@
-"""Training batches gathered from a decoded copy of the store in RAM, at close to the speed of memcpy."""
+"""Training batches from a store: one interface whether the decoded split fits in RAM or goes through a pool."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Int64
-from torch import Tensor
 
-from vla_datasets.schema import EpisodeRecord
-from vla_datasets.shards import FRAMES_PER_SHARD
-from vla_datasets.split import Split, select_episodes
-from vla_datasets.store import DemonstrationStore
+from vla_datasets.pool import PoolFrames
+from vla_datasets.ram import Images, RamFrames
+from vla_datasets.samples import Samples
+from vla_datasets.vectors import read_vectors
 from vla_policy.types import DemonstrationBatch
 
 RING_SIZE = 3
 
 
-class RamLoader:
-    """Decodes a split once and yields shuffled batches forever.
+class Frames(Protocol):
+    """Where a loader's images come from: `RamFrames` or `PoolFrames`."""
 
-    A sample is one frame t of one episode: the images and state of frame t (history 1) and the actions t .. t+k-1.
-    Past the end of the episode the last action repeats and `action_mask` is False. Every epoch is one exact
-    permutation of the samples, drawn from (seed, epoch); its last batch may be smaller.
+    @property
+    def block_frames(self) -> int | None:
+        """Frames that are decoded together; None: all of them, once."""
+        ...
+
+    def order(self, epoch: int) -> Int64[np.ndarray, " n"]:
+        """Returns the rows of this rank's samples in the order of the epoch: exactly once each."""
+        ...
+
+    def gather(self, epoch: int, position: int, rows: Int64[np.ndarray, "b t"], out: Images) -> None:
+        """Copies the images of consecutive samples, from `position` of the epoch's order on, to `out`."""
+        ...
+
+
+class DemonstrationLoader:
+    """Yields shuffled batches forever, each determined by (seed, step) alone.
+
+    The decoded split is kept in RAM when it fits the budget, and every epoch is one permutation of all samples. Else a
+    pool of decoded episodes takes the budget: an epoch shuffles the episodes into blocks that fit, and the samples
+    within each block; every frame is decoded once an epoch, by threads that work ahead. Either way every epoch has
+    every sample exactly once, and its last batch has another size where the samples do not divide evenly.
 
     Args:
-        store: an open store; the loader sees the episodes that this object names.
-        chunk_size: k, actions per sample.
-        batch_size: samples per batch.
-        split: ``training`` or ``validation``, by episode.
-        validation_fraction: expected share of the validation split, in [0, 1); stable per source id.
+        samples: of the split.
+        batch_size: samples per batch and rank.
         seed: of the permutations, at least 0.
-        ram_budget_gb: the most that the decoded split may take, in 1e9 bytes.
-        progress: called as ``progress(frames_done, frames_total)`` while decoding, counting every camera's frames.
+        budget_bytes: the most memory that the data may take in this process.
+        rank: which of the `ranks` shares of every epoch this process draws, 0 .. ranks - 1. The shares are disjoint and
+            differ by at most one sample, and all ranks take the same number of steps.
+        ranks: processes that train together.
 
     Attributes:
-        texts: the store's distinct instructions, sorted; the same for both splits. `text_index` points into them.
-        decoded_bytes: what the decoded split takes.
+        steps_per_epoch: batches of an epoch.
+        block_frames: frames that a block of the pool may hold; None: all are in RAM. The order of the samples depends
+            on it, and with that on the budget.
 
     Raises:
-        ValueError: the split has no episodes, does not fit the budget, or an argument is out of range.
+        ValueError: not even a pool fits the budget, or an argument is out of range.
         StoreError: a file is missing or not the one that was committed.
     """
 
     def __init__(
         self,
-        store: DemonstrationStore,
+        samples: Samples,
         *,
-        chunk_size: int,
         batch_size: int,
-        split: Split,
-        validation_fraction: float = 0.05,
         seed: int,
-        ram_budget_gb: float,
-        progress: Callable[[int, int], None] | None = None,
+        budget_bytes: int,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        for name, value, least in (("chunk_size", chunk_size, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("ranks", ranks, 1)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}; got {value}")
-        self.chunk_size = chunk_size
-        self.batch_size = batch_size
-        self.seed = seed
-        self.texts = tuple(sorted({episode.instruction for episode in store.episodes}))
-        episodes = select_episodes(store.episodes, split, validation_fraction)
-        lengths = torch.tensor([episode.length for episode in episodes])
-        self._samples = int(lengths.sum())
-        self.decoded_bytes = _decoded_bytes(store, self._samples)
-        if self.decoded_bytes > ram_budget_gb * 1e9:
-            cameras = ", ".join(f"{name} {h}x{w}" for name, (h, w) in store.embodiment.cameras.items())
+        if not 0 <= rank < ranks:
+            raise ValueError(f"rank must be in 0 .. {ranks - 1}; got {rank}")
+        if len(samples) < ranks:
             raise ValueError(
-                f"the decoded {split} split of {store.path} takes {self.decoded_bytes / 1e9:.2f} GB "
-                f"({self._samples} frames of {cameras}), the budget is {ram_budget_gb:.2f} GB: raise ram_budget_gb "
-                f"if the machine has the memory, else collect smaller images or fewer episodes"
+                f"the {samples.split} split of {samples.store.path} has {len(samples)} samples, fewer than the {ranks} "
+                f"ranks: collect more episodes or use fewer ranks"
             )
-        self._end = torch.repeat_interleave(lengths.cumsum(0), lengths)
-        row = {text: index for index, text in enumerate(self.texts)}
-        self._text = torch.repeat_interleave(torch.tensor([row[episode.instruction] for episode in episodes]), lengths)
-        self._state, self._actions = _read_vectors(store, episodes)
-        self._images = _decode_images(store, episodes, self._samples, progress)
+        self.samples = samples
+        self.batch_size = batch_size
+        share = len(samples) // ranks
+        self.steps_per_epoch = -(-share // batch_size)
+        # Where the shares of the ranks differ by one sample, the last batch may be one larger than the others.
+        largest = min(batch_size + (ranks > 1), share + 1)
+        ring_bytes = RING_SIZE * largest * samples.history * samples.frame_bytes
+        self._frames: Frames
+        if samples.decoded_bytes <= budget_bytes:
+            self._frames = RamFrames(samples, seed=seed, rank=rank, ranks=ranks)
+        else:
+            left = budget_bytes - samples.vector_bytes - ring_bytes
+            self._frames = PoolFrames(samples, budget_bytes=left, seed=seed, rank=rank, ranks=ranks)
+        self.block_frames = self._frames.block_frames
+        self._vectors = read_vectors(samples)
         self._ring = [
-            {name: images.new_empty((batch_size, 1, *images.shape[1:])) for name, images in self._images.items()}
+            {
+                name: np.empty((largest, samples.history, height, width, 3), np.uint8)
+                for name, (height, width) in samples.store.embodiment.cameras.items()
+            }
             for _ in range(RING_SIZE)
         ]
 
     def __len__(self) -> int:
-        """Samples of an epoch: the frames of the split."""
-        return self._samples
+        """Samples of an epoch, of all ranks together."""
+        return len(self.samples)
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Batches of an epoch, a smaller last one included."""
-        return -(-self._samples // self.batch_size)
+    def texts(self) -> tuple[str, ...]:
+        """The store's distinct instructions; `text_index` points into them."""
+        return self.samples.texts
 
     def batches(self, start_step: int = 0) -> Iterator[DemonstrationBatch]:
         """Yields batches forever, from the given step on: batch i depends on (seed, start_step + i) alone.
@@ -108,87 +127,28 @@ class RamLoader:
             raise ValueError(f"start_step must be at least 0; got {start_step}")
         epoch, step = divmod(start_step, self.steps_per_epoch)
         while True:
-            order = torch.from_numpy(np.random.default_rng((self.seed, epoch)).permutation(self._samples))
-            for first in range(step * self.batch_size, self._samples, self.batch_size):
-                yield self._gather(order[first : first + self.batch_size])
+            order = self._frames.order(epoch)
+            while step < self.steps_per_epoch:
+                first = step * self.batch_size
+                step += 1
+                last = first + self.batch_size if step < self.steps_per_epoch else len(order)
+                yield self._gather(epoch, first, order[first:last])
             epoch, step = epoch + 1, 0
 
-    def _gather(self, samples: Int64[Tensor, " b"]) -> DemonstrationBatch:
-        # numpy's take: one thread is enough for memcpy speed, and torch's index_select waits at a barrier of all its
-        # threads, 50 times slower when another process holds a core. mode="clip" writes to out without a copy.
+    def _gather(self, epoch: int, position: int, rows: Int64[np.ndarray, " b"]) -> DemonstrationBatch:
         buffers = self._ring.pop(0)
         self._ring.append(buffers)
-        images: dict[str, Tensor] = {}
-        for name, source in self._images.items():
-            images[name] = buffers[name][: len(samples)]
-            np.take(source.numpy(), samples.numpy(), axis=0, out=images[name][:, 0].numpy(), mode="clip")
-        end = self._end[samples, None]
-        frames = samples[:, None] + torch.arange(self.chunk_size)
+        images = {name: buffer[: len(rows)] for name, buffer in buffers.items()}
+        window, vectors = self.samples.windows(rows), self._vectors
+        self._frames.gather(epoch, position, window.observed, images)
         return DemonstrationBatch(
-            images=images,
-            state=self._state[samples, None],
-            actions=self._actions[torch.minimum(frames, end - 1)],
-            action_mask=frames < end,
-            text_index=self._text[samples],
+            images={name: torch.from_numpy(image) for name, image in images.items()},
+            state=torch.from_numpy(vectors.state.take(window.observed, axis=0)),
+            history_mask=torch.from_numpy(window.history_mask),
+            actions=torch.from_numpy(vectors.actions.take(window.reached, axis=0)),
+            action_mask=torch.from_numpy(window.action_mask),
+            text_index=torch.from_numpy(window.text_index),
+            streams={
+                name: torch.from_numpy(stream.take(window.observed, axis=0)) for name, stream in vectors.streams.items()
+            },
         )
-
-
-def _decoded_bytes(store: DemonstrationStore, frames: int) -> int:
-    body = store.embodiment
-    pixels = sum(height * width * 3 for height, width in body.cameras.values())
-    return frames * (pixels + 4 * (len(body.state) + len(body.action)))
-
-
-def _by_segment(episodes: Sequence[EpisodeRecord]) -> dict[str, list[tuple[EpisodeRecord, int]]]:
-    """Returns segment id -> its episodes, each with the row of its first frame in the decoded arrays."""
-    segments: dict[str, list[tuple[EpisodeRecord, int]]] = {}
-    row = 0
-    for episode in episodes:
-        segments.setdefault(episode.segment, []).append((episode, row))
-        row += episode.length
-    return segments
-
-
-def _read_vectors(store: DemonstrationStore, episodes: Sequence[EpisodeRecord]) -> tuple[Tensor, Tensor]:
-    states: list[np.ndarray] = []
-    actions: list[np.ndarray] = []
-    for identifier, members in _by_segment(episodes).items():
-        segment_state, segment_actions = store.segment(identifier).vectors()
-        for episode, _ in members:
-            states.append(segment_state[episode.start : episode.start + episode.length])
-            actions.append(segment_actions[episode.start : episode.start + episode.length])
-    return torch.from_numpy(np.concatenate(states)), torch.from_numpy(np.concatenate(actions))
-
-
-def _decode_images(
-    store: DemonstrationStore,
-    episodes: Sequence[EpisodeRecord],
-    frames: int,
-    progress: Callable[[int, int], None] | None,
-) -> dict[str, Tensor]:
-    """Decodes shard by shard into preallocated tensors, so that the peak is the decoded size plus a shard a thread."""
-    # Allocated by numpy, which asks for huge pages: random gathers are a third faster than from torch.empty.
-    images = {
-        name: torch.from_numpy(np.empty((frames, height, width, 3), np.uint8))
-        for name, (height, width) in store.embodiment.cameras.items()
-    }
-    total = frames * len(images)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        jobs = []
-        for identifier, members in _by_segment(episodes).items():
-            reader = store.segment(identifier)
-            last = members[-1][0]
-            for name, tensor in images.items():
-                decoded = tensor.numpy()
-                spans = [(episode.start, decoded[row : row + episode.length]) for episode, row in members]
-                shards = range((last.start + last.length - 1) // FRAMES_PER_SHARD + 1)
-                jobs += [pool.submit(reader.read_shard, name, shard, spans) for shard in shards]
-        done = 0
-        try:
-            for job in as_completed(jobs):
-                done += job.result()
-                if progress is not None:
-                    progress(done, total)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return images

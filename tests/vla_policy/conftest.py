@@ -104,6 +104,7 @@ def make_batch(body: Embodiment) -> Callable[[int, int], DemonstrationBatch]:
                 for name, (h, w) in body.cameras.items()
             },
             state=state,
+            history_mask=torch.ones(size, 1, dtype=torch.bool),
             actions=state[..., [1, 0, 2]] + moves,
             action_mask=mask,
             text_index=torch.randint(0, 3, (size,), generator=generator),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vla_policy.config import ModelConfig, TrainConfig
 
+if TYPE_CHECKING:
+    from vla_datasets.mixture import Mixture
+
 
 def train(
-    data: Path = Path("data/tabletop.zarr"),
+    data: tuple[Path, ...] = (Path("data/tabletop.zarr"),),
+    weights: tuple[float, ...] = (),
     out: Path = Path("runs/tabletop"),
     train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen)
@@ -23,7 +27,8 @@ def train(
     exactly there.
 
     Args:
-        data: directory of the demonstration store.
+        data: demonstration stores, all of one robot; every batch comes from one of them.
+        weights: share of the batches of each store; without them in proportion to the samples.
         out: directory of the run; made when it is not there.
         train: how to train.
         model: shape of the model.
@@ -36,8 +41,11 @@ def train(
     import torch
     from rich.console import Console
 
-    from vla_datasets.loader import RamLoader
-    from vla_datasets.statistics import compute_statistics
+    from vla_datasets.loader import DemonstrationLoader
+    from vla_datasets.mixture import Mixture, budget_shares
+    from vla_datasets.samples import Samples
+    from vla_datasets.split import Split
+    from vla_datasets.statistics import compute_statistics, robot_key
     from vla_datasets.store import DemonstrationStore
     from vla_policy.cli.reporting import TrainingReport
     from vla_policy.encoders import InstructionEncoder
@@ -52,40 +60,50 @@ def train(
     from vla_policy.vla.model import VLAModel
     from vla_policy.vla.normalize import Normalization
 
+    if not data:
+        raise ValueError("--data needs at least one demonstration store; got none")
     if not resume and (out / STATE_NAME).exists():
         raise FileExistsError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
     if train.threads:
         torch.set_num_threads(train.threads)
     console = Console()
-    store = DemonstrationStore.open(data)
-    common: dict[str, Any] = {"chunk_size": model.chunk_size, "batch_size": train.batch_size, "seed": train.seed}
-    common |= {"validation_fraction": train.validation_fraction, "ram_budget_gb": train.ram_budget_gb}
-    with console.status(f"decoding {data}"):
-        loader = RamLoader(store, split="training", **common)
-        held_out = RamLoader(store, split="validation", **common)
-    words = InstructionEncoder().embed(loader.texts)
+    stores = [DemonstrationStore.open(path) for path in data]
+    body = stores[0].embodiment
+    fraction = train.validation_fraction
     statistics = compute_statistics(
-        store,
+        *stores,
         chunk_size=model.chunk_size,
-        relative_names=model.relative_names(store.embodiment),
-        validation_fraction=train.validation_fraction,
+        relative_names=model.relative_names(body),
+        validation_fraction=fraction,
     )
+    splits: tuple[Split, Split] = ("training", "validation")
+    parts = [
+        Samples(store, split=split, chunk_size=model.chunk_size, validation_fraction=fraction)
+        for split in splits
+        for store in stores
+    ]
+    with console.status(f"decoding {', '.join(map(str, data))}"):
+        loaders = [
+            DemonstrationLoader(samples, batch_size=train.batch_size, seed=train.seed, budget_bytes=share)
+            for samples, share in zip(parts, budget_shares(parts, int(train.ram_budget_gb * 1e9)), strict=True)
+        ]
+    loader, held_out = (Mixture(part, weights or None) for part in (loaders[: len(stores)], loaders[len(stores) :]))
+    words = InstructionEncoder().embed(loader.texts)
     torch.manual_seed(train.seed)
-    policy = VLAModel(model, store.embodiment, Normalization.of(statistics, words))
+    policy = VLAModel(model, body, Normalization.of(statistics, words))
     if start_from is not None:
         fresh = checkpoint_module.start_from(policy, start_from)
         console.print(f"weights of {start_from}; starting fresh: {', '.join(fresh) or 'none'}")
     train = replace(train, bf16=computes_bf16(torch.device("cpu")) if train.bf16 is None else train.bf16)
-    meta: dict[str, Any] = {"dataset": str(data), "dataset_fingerprint": store.fingerprint, "train": vars(train)}
+    meta: dict[str, Any] = {"datasets": loader.facts(), "train": vars(train)} | describe_run()
     meta["start_from"] = None if start_from is None else str(start_from)
-    meta |= describe_run()
     task = VLATask(
         policy,
         train,
         words=words,
         validation=held_out.batches,
         checkpoints=CheckpointManager(out),
-        statistics=statistics.to_json(),
+        statistics={robot_key(body): statistics.to_json()},
         meta=meta,
     )
     parameters = sum(parameter.numel() for parameter in policy.parameters())
@@ -93,14 +111,16 @@ def train(
         f"{len(loader)} samples, {len(held_out)} held out, {len(loader.texts)} instructions; "
         f"{parameters / 1e6:.1f} M parameters, head {model.head}, fusion {model.fusion}"
     )
-    identity = {"model": model.to_json(), "train": _resumable(train), "dataset": store.fingerprint}
-    identity["start_from"] = None if start_from is None else str(start_from)
+    data_identity, descriptions = _identify(loader)
+    identity = {"model": model.to_json(), "train": _resumable(train), "start_from": meta["start_from"], **data_identity}
+    console.print(f"decoded data: {descriptions['pool_frames']}")
     with StopRequest() as stop, TrainingReport(out, console, train.batch_size) as report:
         trainer = MultimodalTrainer(
             task,
             train,
             run_directory=out,
             identity=identity,
+            descriptions=descriptions,
             on_step=report.step,
             on_validation=report.validation,
             stop=stop,
@@ -114,6 +134,23 @@ def train(
     if not finished:
         console.print("the same command with --resume goes on from here")
     return 0 if finished else 130
+
+
+def _identify(mixture: Mixture) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns what must be the same of the data when a run goes on, and how to show it to a reader."""
+    facts = mixture.facts()
+    shares = [[fact["fingerprint"], fact["weight"]] for fact in facts]
+    identity: dict[str, Any] = {"dataset": shares[0][0] if len(shares) == 1 else shares}
+    blocks = [loader.block_frames for loader in mixture.loaders]
+    if any(blocks):
+        identity["pool_frames"] = blocks
+    dataset = "; ".join(
+        f"{fact['path']} ({fact['episodes']} episodes, {fact['frames']} frames, weight {fact['weight']:.3g}, "
+        f"fingerprint {fact['fingerprint'][:12]})"
+        for fact in facts
+    )
+    memory = ", ".join("all in RAM" if frames is None else f"a pool of 2 x {frames} frames" for frames in blocks)
+    return identity, {"dataset": dataset, "pool_frames": f"{memory} (--ram-budget-gb)"}
 
 
 def _resumable(config: TrainConfig) -> dict[str, Any]:

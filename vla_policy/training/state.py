@@ -39,6 +39,7 @@ def save_state(
     average: ExponentialMovingAverage,
     optimizer: torch.optim.AdamW,
     identity: dict[str, Any],
+    descriptions: dict[str, str],
 ) -> None:
     """Writes everything that a run needs to go on, in one atomic file.
 
@@ -51,9 +52,10 @@ def save_state(
         average: the moving average of them.
         optimizer: its moments.
         identity: JSON-ready facts that must be the same when the run goes on.
+        descriptions: key of `identity` -> what to show a reader instead, where its value says little.
     """
     tensors = _named(model, average, optimizer)
-    metadata = {"position": vars(position), "identity": identity}
+    metadata = {"position": vars(position), "identity": identity, "descriptions": descriptions}
     write_tensors(directory / STATE_NAME, tensors, metadata)
 
 
@@ -63,8 +65,9 @@ def load_state(
     average: ExponentialMovingAverage,
     optimizer: torch.optim.AdamW,
     identity: dict[str, Any],
+    descriptions: dict[str, str],
 ) -> Position:
-    """Restores what `save_state` wrote, bit by bit.
+    """Restores what `save_state` wrote, bit by bit; a difference is shown with both sides' descriptions.
 
     Raises:
         CheckpointError: there is no state, it is damaged, or it belongs to another configuration or dataset.
@@ -74,10 +77,12 @@ def load_state(
         raise CheckpointError(f"{directory} holds no run to resume: {STATE_NAME} is missing; start without --resume")
     source, metadata = read_tensors(path)
     identity = json.loads(json.dumps(identity))  # as it was saved: JSON knows no tuples
+    saved, described = metadata["identity"], metadata.get("descriptions", {})
     differences = [
-        f"  {key}: this run {identity.get(key)!r}, saved run {metadata['identity'].get(key)!r}"
-        for key in sorted({*identity, *metadata["identity"]})
-        if identity.get(key) != metadata["identity"].get(key)
+        f"  {key}: this run {descriptions.get(key, repr(identity.get(key)))}, "
+        f"saved run {described.get(key, repr(saved.get(key)))}"
+        for key in sorted({*identity, *saved})
+        if identity.get(key) != saved.get(key)
     ]
     if differences:
         raise CheckpointError(f"{path} belongs to a run with other settings:\n" + "\n".join(differences))

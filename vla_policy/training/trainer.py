@@ -72,6 +72,7 @@ class MultimodalTrainer(Generic[Batch]):
         config: how to train.
         run_directory: where the training state is kept.
         identity: JSON-ready facts that must be the same when the run is resumed.
+        descriptions: key of `identity` -> what to show a reader when it differs, where its value says little.
         on_step: called after every step.
         on_validation: called with the step and the figures of every validation, which sees the averaged weights.
         stop: asked after every step; True ends the run early, saved.
@@ -84,6 +85,7 @@ class MultimodalTrainer(Generic[Batch]):
         *,
         run_directory: Path,
         identity: dict[str, Any],
+        descriptions: dict[str, str] | None = None,
         on_step: Callable[[TrainingProgress], None] = lambda progress: None,
         on_validation: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
         stop: Callable[[], bool] = lambda: False,
@@ -92,6 +94,7 @@ class MultimodalTrainer(Generic[Batch]):
         self.config = config
         self.run_directory = run_directory
         self.identity = identity
+        self.descriptions = descriptions or {}
         self.on_step = on_step
         self.on_validation = on_validation
         self.stop = stop
@@ -109,7 +112,8 @@ class MultimodalTrainer(Generic[Batch]):
         Raises:
             CheckpointError: there is none, or it does not belong to this run.
         """
-        self.position = load_state(self.run_directory, self.model, self.average, self.optimizer, self.identity)
+        model, average, optimizer = self.model, self.average, self.optimizer
+        self.position = load_state(self.run_directory, model, average, optimizer, self.identity, self.descriptions)
         return self.position
 
     def fit(self, batches: Callable[[int], Iterator[Batch]]) -> bool:
@@ -193,7 +197,8 @@ class MultimodalTrainer(Generic[Batch]):
         self.on_validation(self.position.step, figures)
 
     def _save(self) -> None:
-        save_state(self.run_directory, self.position, self.model, self.average, self.optimizer, self.identity)
+        model, average, optimizer = self.model, self.average, self.optimizer
+        save_state(self.run_directory, self.position, model, average, optimizer, self.identity, self.descriptions)
         with self.average.applied():
             self.task.save_checkpoint(self.position.step)
 

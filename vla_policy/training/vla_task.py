@@ -88,13 +88,12 @@ class VLATask:
 
 
 def observe(batch: DemonstrationBatch, words: TokenGroup) -> Observation:
-    """Returns the observations of a batch, with everything present; `words` are those of the loader's texts."""
-    present = torch.ones(batch.state.shape[:2], dtype=torch.bool)
+    """Returns the observations of a batch, with everything recorded present; `words` are of the loader's texts."""
     return Observation(
         images=batch.images,
-        image_mask=dict.fromkeys(batch.images, present),
+        image_mask=dict.fromkeys(batch.images, batch.history_mask),
         state=batch.state,
-        state_mask=present,
+        state_mask=batch.history_mask,
         instruction=words.tokens[batch.text_index],
         instruction_mask=words.mask[batch.text_index],
     )

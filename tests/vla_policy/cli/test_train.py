@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from vla_datasets.schema import Episode
 from vla_datasets.store import DemonstrationStore
 from vla_policy.cli import main
 from vla_policy.embodiment import Embodiment
+from vla_policy.training.checkpoint import load_checkpoint
 from vla_policy.vla.policy import Policy
 
 FLAGS = """
@@ -20,9 +22,20 @@ FLAGS = """
 
 
 @pytest.fixture
-def store(body: Embodiment, tmp_path: Path) -> Path:
+def make_store(body: Embodiment, tmp_path: Path) -> Callable[[str, int], Path]:
+    def make(name: str, episodes: int) -> Path:
+        return write_store(tmp_path / name, body, episodes)
+
+    return make
+
+
+@pytest.fixture
+def store(make_store: Callable[[str, int], Path]) -> Path:
+    return make_store("data.zarr", 10)
+
+
+def write_store(path: Path, body: Embodiment, episodes: int) -> Path:
     generator = np.random.default_rng(0)
-    path = tmp_path / "data.zarr"
     with DemonstrationStore.create(path, body).writer() as writer:
         writer.append(
             [
@@ -38,7 +51,7 @@ def store(body: Embodiment, tmp_path: Path) -> Path:
                     source_id=f"episode-{number}",
                     success=True,
                 )
-                for number in range(10)
+                for number in range(episodes)
             ]
         )
     return path
@@ -54,7 +67,8 @@ def test_a_store_becomes_a_policy_and_a_run_is_not_overwritten(
     policy.require_fits(body, "dataset")
     assert policy.chunk_size == 4
     assert list((out / "tensorboard").iterdir())
-    assert "samples/s" in capsys.readouterr().out
+    assert "decoded data: all in RAM" in (shown := capsys.readouterr().out)
+    assert "samples/s" in shown
 
     assert main(command) == 2
     assert "already holds a run: add --resume" in capsys.readouterr().err
@@ -62,3 +76,45 @@ def test_a_store_becomes_a_policy_and_a_run_is_not_overwritten(
     assert Policy.load(out / "checkpoint").checkpoint_id == policy.checkpoint_id
     assert main([*command, "--resume", "--learning-rate", "0.5"]) == 2
     assert "learning_rate" in capsys.readouterr().err
+
+
+def test_datasets_are_mixed_and_what_they_are_is_shown_when_they_change(
+    make_store: Callable[[str, int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = make_store("a.zarr", 10), make_store("b.zarr", 14)
+    out = tmp_path / "run"
+    command = ["train", "--out", str(out), "--steps", "3", *shlex.split(FLAGS), "--data", str(a)]
+    assert main([*command, str(b), "--weights", "1", "3"]) == 0
+    checkpoint = load_checkpoint(out / "checkpoint")
+    assert [(fact["path"], fact["frames"], fact["weight"]) for fact in checkpoint.meta["datasets"]] == [
+        (str(a), 60, 0.25),
+        (str(b), 84, 0.75),
+    ]
+    assert list(checkpoint.statistics) == ["toy/joint_position"]
+    assert len(checkpoint.statistics["toy/joint_position"]["fingerprint"]) == 64
+    capsys.readouterr()
+
+    assert main([*command, "--resume"]) == 2
+    message = capsys.readouterr().err
+    this, saved = message.partition("dataset: this run ")[2].split(", saved run ")
+    assert "a.zarr (10 episodes, 60 frames" in this
+    assert "b.zarr" not in this
+    assert "a.zarr (10 episodes, 60 frames, weight 0.25" in saved
+    assert "b.zarr (14 episodes, 84 frames, weight 0.75" in saved
+
+    assert main([*command, "--resume", "--weights", "1", "2"]) == 2
+    assert "needs as many weights" in capsys.readouterr().err
+
+
+def test_data_beyond_the_budget_goes_through_a_pool(
+    make_store: Callable[[str, int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, store = tmp_path / "run", make_store("large.zarr", 60)
+    command = ["train", "--data", str(store), "--out", str(out), "--steps", "3", *shlex.split(FLAGS)]
+    assert main([*command, "--ram-budget-gb", "0.0016"]) == 0
+    assert "a pool of 2 x" in capsys.readouterr().out
+    assert main([*command, "--resume", "--ram-budget-gb", "0.0016"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--resume"]) == 2
+    assert "pool_frames: this run all in RAM" in (message := capsys.readouterr().err)
+    assert "saved run a pool of 2 x" in message
