@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from vla_policy.embodiment import Embodiment
 
 HeadName = Literal["flow", "regression"]
-FusionName = Literal["early", "cross_attention"]
+FusionName = Literal["early", "cross_attention", "late", "hybrid"]
 
 
 @dataclass(frozen=True)
