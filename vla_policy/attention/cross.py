@@ -85,7 +85,7 @@ class CrossAttention(nn.Module):
         return self._merge(gathered), weights
 
     def keys_values(self, context: Float[Tensor, "b m e"]) -> tuple[Tensor, Tensor]:
-        """Returns keys and values, (b, key_value_heads, m, d_h) each: computed once for a context that is used often."""
+        """Returns keys and values, (b, key_value_heads, m, d_h) each: once for a context used often."""
         keys, values = rearrange(self.key_value(context), "b m (two h d) -> two b h m d", two=2, h=self.key_value_heads)
         return keys, values
 
