@@ -118,6 +118,7 @@ def test_the_frozen_sentence_encoder_is_an_option() -> None:
         MultimodalConfig(**CONFIG, text_encoder="minilm")
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -143,6 +144,7 @@ def test_what_is_wrong_is_named(inputs: dict[str, Tensor], changes: dict[str, An
         model(**inputs | changes)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

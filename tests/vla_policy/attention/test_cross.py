@@ -106,6 +106,7 @@ def test_heads_must_divide(arguments: dict[str, int], message: str) -> None:
         CrossAttention(**arguments)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_shapes_and_dtypes_are_named() -> None:
     attention = CrossAttention(16, 2, context_width=8)
     queries, context = torch.zeros(2, 3, 16), torch.zeros(2, 4, 8)

@@ -97,6 +97,7 @@ def test_channel_attention_starts_as_the_identity_and_scales_whole_channels() ->
     assert ((factor > 0) & (factor < 2)).all()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_channel_attention_names_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"first side must be \(batch, tokens, 8\); got \(2, 3, 12\)"):
         ChannelAttention(8, 12)(torch.zeros(2, 3, 12), torch.zeros(2, 3, 12))

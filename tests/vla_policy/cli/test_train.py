@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from vla_datasets.schema import Episode
 from vla_datasets.store import DemonstrationStore
 from vla_policy.cli import main
+from vla_policy.config import FusionName
 from vla_policy.embodiment import Embodiment
 from vla_policy.vla.policy import Policy
 
@@ -62,3 +64,10 @@ def test_a_store_becomes_a_policy_and_a_run_is_not_overwritten(
     assert Policy.load(out / "checkpoint").checkpoint_id == policy.checkpoint_id
     assert main([*command, "--resume", "--learning-rate", "0.5"]) == 2
     assert "learning_rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fusion", get_args(FusionName))
+def test_every_fusion_trains(store: Path, tmp_path: Path, fusion: str) -> None:
+    command = ["train", "--data", str(store), "--out", str(tmp_path / "run"), "--fusion", fusion, "--steps", "1"]
+    assert main([*command, *shlex.split(FLAGS)]) == 0
+    assert Policy.load(tmp_path / "run" / "checkpoint").model.config.fusion == fusion

@@ -42,6 +42,7 @@ def test_no_valid_token_is_finite(encoder: TextEncoder) -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("ids", "mask", "message"),
     [

@@ -67,6 +67,7 @@ def test_equals_timm_with_copied_weights(timm: Any, size: tuple[int, int]) -> No
     torch.testing.assert_close(pooled, expected[:, 0], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_images_become_float_once() -> None:
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).expand(1, 2, 4, 3)
     floats = normalize_images(images)
@@ -76,6 +77,7 @@ def test_images_become_float_once() -> None:
         normalize_images(floats)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("images", "message"),
     [
