@@ -119,7 +119,9 @@ def measure(rounds: int = 15, threads: int = 2, batch: int = 2) -> None:
 def _attention(case: str, batch: int, n: int, m: int, width: int, heads: int, masked: bool, rounds: int) -> Figures:
     torch.manual_seed(0)
     ours = _without_biases(CrossAttention(width, heads))
-    queries, context = torch.randn(batch, n, width), torch.randn(batch, m, width)
+    queries = torch.randn(batch, n, width)
+    # The same object for self-attention: some libraries have a faster way for it.
+    context = queries if n == m else torch.randn(batch, m, width)
     mask = (torch.arange(m) < m - m // 4).expand(batch, m) if masked else None
     layers = {"ours": ours} | {name: peer(ours) for name, peer in PEERS.items()}
     runs = {name: _run(layer, (queries, context, mask), lambda result: result) for name, layer in layers.items()}
@@ -158,6 +160,7 @@ def _replaced(model: nn.Module, peer: type[nn.Module]) -> nn.Module:
 
 def _run(module: nn.Module, inputs: tuple[Any, ...], result: Callable[[Any], Tensor]) -> Callable[[bool], Tensor]:
     """Returns what runs the module forward, or forward and backward."""
+    module.eval()
 
     def run(backward: bool) -> Tensor:
         if not backward:

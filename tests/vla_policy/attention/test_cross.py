@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vla_policy.attention import CrossAttention, LayerNorm
 
-SIZES = [(5, 7), (40, 50)]  # written out, and fused
+SIZES = [(5, 7), (40, 50)]  # on CPUs with AVX-512 the first is written out
 
 
 def copied(ours: CrossAttention) -> nn.MultiheadAttention:
