@@ -18,6 +18,7 @@ DEPENDENCIES = [
     "safetensors>=0.5",
     "tokenizers>=0.20",
     "torch>=2.13",
+    "transformers>=5.0",
     "tyro>=0.9",
 ]
 EXTRAS = {

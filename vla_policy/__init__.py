@@ -1,1 +1,44 @@
-"""Vision-language-action policies: the model, its training, and the control logic, free of ROS and simulators."""
+"""Vision-language-action policies: the model, its training, and the control logic, free of ROS and simulators.
+
+Every name in `__all__` can be imported from here; its module, and with it torch, is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Submodule -> what of it is offered here.
+_OFFERED: dict[str, tuple[str, ...]] = {
+    "attention": ("BidirectionalCrossAttention", "ChannelAttention", "CrossAttention", "MultiHeadCoAttention"),
+    "config": ("ModelConfig", "MultimodalConfig", "TrainConfig"),
+    "encoders": (
+        "ActionEncoder",
+        "SentenceEncoder",
+        "StateEncoder",
+        "TextEncoder",
+        "VisionEncoder",
+        "normalize_images",
+    ),
+    "fusion": ("CrossModalFusion", "EarlyFusion", "HybridFusion", "LateFusion", "build_fusion"),
+    "multimodal": ("AdvancedMultimodalModel", "MultimodalOutputs"),
+    "tokenizers": ("TextTokenizer",),
+    "types": ("TokenGroup",),
+    "vla.model": ("VLAModel",),
+    "vla.policy": ("Policy",),
+}
+_MODULES = {name: module for module, names in _OFFERED.items() for name in names}
+
+__all__ = sorted(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    from vla_policy.config import nearest
+
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{nearest(name, _MODULES)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

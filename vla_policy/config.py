@@ -10,7 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from vla_policy.embodiment import Embodiment
 
 HeadName = Literal["flow", "regression"]
-FusionName = Literal["early", "cross_attention"]
+MINILM_VOCABULARY = 30_522
+FusionName = Literal["early", "cross_attention", "late", "hybrid"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,51 @@ class TrainConfig:
         _require(self, "steps", self.steps >= 1, "at least 1")
         _require(self, "minutes", self.minutes is None or self.minutes > 0, "over 0")
         _require(self, "validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class MultimodalConfig:
+    """Shape of an `AdvancedMultimodalModel`."""
+
+    # Width of all tokens and of the fused vector; even, a multiple of num_heads.
+    hidden_dim: int = 512
+    # Layers of the image encoder and of the text encoder, at least 1.
+    num_layers: int = 6
+    # Attention heads, everywhere.
+    num_heads: int = 8
+    # How the modalities' tokens are fused.
+    fusion_type: FusionName = "cross_attention"
+    # Layers of the fusion, at least 1.
+    fusion_layers: int = 2
+    # Text encoder: trained with the model, or the frozen MiniLM sentence encoder with its own tokens.
+    text_encoder: Literal["transformer", "minilm"] = "transformer"
+    # Text token ids are 0 .. vocab_size - 1; 30522 with minilm.
+    vocab_size: int = 8192
+    # Longest text in tokens, at least 1.
+    max_text_tokens: int = 77
+    # Pixels per side of the images that positions are learned for; a multiple of patch_size. Other sizes interpolate.
+    image_size: int = 224
+    # Pixels per side of an image patch.
+    patch_size: int = 16
+    # Size of an action.
+    action_dim: int = 7
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "num_heads", "fusion_layers", "vocab_size", "max_text_tokens", "action_dim"):
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        even = self.hidden_dim >= 2 and self.hidden_dim % 2 == 0 and self.hidden_dim % self.num_heads == 0
+        _require(self, "hidden_dim", even, f"even and a multiple of num_heads ({self.num_heads})")
+        _require(self, "patch_size", self.patch_size >= 1, "at least 1")
+        multiple = self.image_size >= 1 and self.image_size % self.patch_size == 0
+        _require(self, "image_size", multiple, f"a multiple of patch_size ({self.patch_size})")
+        for name, hint in get_type_hints(MultimodalConfig).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                value, names = getattr(self, name), get_args(hint)
+                raise ValueError(
+                    f"MultimodalConfig.{name} must be one of {', '.join(names)}; got {value!r}{nearest(value, names)}"
+                )
+        minilm = self.text_encoder != "minilm" or self.vocab_size == MINILM_VOCABULARY
+        _require(self, "vocab_size", minilm, f"{MINILM_VOCABULARY} with text_encoder 'minilm'")
 
 
 def nearest(name: str, names: Any) -> str:

@@ -35,13 +35,19 @@ class TransformerBlock(nn.Module):
         width: token width; a multiple of `heads`.
         heads: attention heads.
         feedforward_ratio: hidden width of the feed-forward part / width.
+        norm_epsilon: added to the variance by the layer norms.
+
+    Raises:
+        ValueError: `width` is no multiple of `heads`.
+
+    Source: pre-norm block, arXiv 2002.04745.
     """
 
-    def __init__(self, width: int, heads: int, feedforward_ratio: int = 4) -> None:
+    def __init__(self, width: int, heads: int, feedforward_ratio: int = 4, norm_epsilon: float = 1e-5) -> None:
         super().__init__()
-        self.attention_norm = LayerNorm(width)
+        self.attention_norm = LayerNorm(width, eps=norm_epsilon)
         self.attention = CrossAttention(width, heads)
-        self.feedforward_norm = LayerNorm(width)
+        self.feedforward_norm = LayerNorm(width, eps=norm_epsilon)
         self.feedforward = FeedForward(width, feedforward_ratio)
 
     def forward(

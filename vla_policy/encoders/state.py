@@ -1,4 +1,4 @@
-"""Encoder of plain vectors, such as the proprioceptive state."""
+"""Encoder of the proprioceptive state, and of any other plain vector."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class VectorEncoder(nn.Module):
+class StateEncoder(nn.Module):
     """One token per vector: W2 gelu(W1 v).
 
     Args:

@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from vla_policy.config import nearest
 from vla_policy.fusion.cross_modal import CrossModalFusion
 from vla_policy.fusion.early import EarlyFusion
-from vla_policy.fusion.fusion import Fusion
+from vla_policy.fusion.fusion import Fusion, concatenate
+from vla_policy.fusion.hybrid import HybridFusion
+from vla_policy.fusion.late import LateFusion
 
-FUSIONS: dict[str, type[Fusion]] = {"early": EarlyFusion, "cross_attention": CrossModalFusion}
+FUSIONS: dict[str, type[Fusion]] = {
+    "early": EarlyFusion,
+    "cross_attention": CrossModalFusion,
+    "late": LateFusion,
+    "hybrid": HybridFusion,
+}
 
 
 def build_fusion(name: str, modalities: Sequence[str], *, width: int, heads: int, layers: int) -> Fusion:
@@ -30,4 +37,13 @@ def build_fusion(name: str, modalities: Sequence[str], *, width: int, heads: int
     return FUSIONS[name](modalities, width=width, heads=heads, layers=layers)
 
 
-__all__ = ["FUSIONS", "CrossModalFusion", "EarlyFusion", "Fusion", "build_fusion"]
+__all__ = [
+    "FUSIONS",
+    "CrossModalFusion",
+    "EarlyFusion",
+    "Fusion",
+    "HybridFusion",
+    "LateFusion",
+    "build_fusion",
+    "concatenate",
+]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vla_policy.attention import LayerNorm, TransformerBlock
-from vla_policy.fusion.fusion import Fusion
+from vla_policy.fusion.fusion import Fusion, concatenate
 from vla_policy.types import TokenGroup
 
 
@@ -26,16 +26,16 @@ class CrossModalFusion(Fusion):
         )
         self.norm = LayerNorm(self.width)
 
-    def _fuse(self, groups: dict[str, TokenGroup]) -> Tensor:
-        tokens = {name: group.tokens for name, group in groups.items()}
+    def _fuse(self, groups: dict[str, TokenGroup]) -> TokenGroup:
         for layer in self.layers:
-            tokens = {name: self._update(layer, name, tokens, groups) for name in tokens}
-        return self.norm(torch.cat(list(tokens.values()), dim=1))
+            groups = {name: TokenGroup(self._update(layer, name, groups), groups[name].mask) for name in groups}
+        fused = concatenate(groups.values())
+        return TokenGroup(self.norm(fused.tokens), fused.mask)
 
-    def _update(self, layer: nn.Module, name: str, tokens: dict[str, Tensor], groups: dict[str, TokenGroup]) -> Tensor:
+    def _update(self, layer: nn.Module, name: str, groups: dict[str, TokenGroup]) -> Tensor:
         block = layer[self.modalities.index(name)]  # pyright: ignore[reportIndexIssue]
-        others = [other for other in tokens if other != name]
+        others = [group for other, group in groups.items() if other != name]
         if not others:
-            return block(tokens[name], torch.zeros_like(groups[name].mask))
-        context = torch.cat([tokens[other] for other in others], dim=1)
-        return block(tokens[name], torch.cat([groups[other].mask for other in others], dim=1), context)
+            return block(groups[name].tokens, torch.zeros_like(groups[name].mask))
+        context = concatenate(others)
+        return block(groups[name].tokens, context.mask, context.tokens)

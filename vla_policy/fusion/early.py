@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vla_policy.attention import LayerNorm, TransformerBlock
-from vla_policy.fusion.fusion import Fusion
+from vla_policy.fusion.fusion import Fusion, concatenate
 from vla_policy.types import TokenGroup
 
 
@@ -17,9 +16,9 @@ class EarlyFusion(Fusion):
         self.blocks = nn.ModuleList(TransformerBlock(self.width, heads) for _ in range(layers))
         self.norm = LayerNorm(self.width)
 
-    def _fuse(self, groups: dict[str, TokenGroup]) -> Tensor:
-        x = torch.cat([group.tokens for group in groups.values()], dim=1)
-        mask = torch.cat([group.mask for group in groups.values()], dim=1)
+    def _fuse(self, groups: dict[str, TokenGroup]) -> TokenGroup:
+        joint = concatenate(groups.values())
+        x = joint.tokens
         for block in self.blocks:
-            x = block(x, mask)
-        return self.norm(x)
+            x = block(x, joint.mask)
+        return TokenGroup(self.norm(x), joint.mask)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vla_policy.config import nearest
 from vla_policy.types import TokenGroup
@@ -32,15 +32,33 @@ class Fusion(nn.Module, ABC):
         self._build(heads, layers)
 
     def forward(self, groups: Mapping[str, TokenGroup]) -> TokenGroup:
-        """Returns the fused tokens, in the order of `modalities`.
+        """Returns the fused tokens.
 
         Args:
             groups: modality -> tokens (b, n, width), mask (b, n); True = valid. Modalities may be left out, not all.
-                A masked token influences no other; its own place in the result is masked.
+                A masked token influences no other.
+
+        Returns:
+            Tokens (b, m, width) and mask (b, m). Feature-level fusions return the tokens of all groups, in the order of
+            `modalities`; decision-level ones a fixed number, valid where a sample has any valid token; hybrid ones
+            both.
 
         Raises:
-            ValueError: a modality is unknown, there is none, or a width is wrong.
+            ValueError: a modality is unknown, there is none, a width is wrong, or the batches differ in size.
         """
+        present = [name for name in self.modalities if name in groups]
+        self._require_fits(groups, present)
+        return self._fuse({name: self._embedded(name, groups[name]) for name in present})
+
+    @abstractmethod
+    def _build(self, heads: int, layers: int) -> None:
+        """Makes the layers."""
+
+    @abstractmethod
+    def _fuse(self, groups: dict[str, TokenGroup]) -> TokenGroup:
+        """Returns the fused tokens; `groups` is in the order of `modalities`."""
+
+    def _require_fits(self, groups: Mapping[str, TokenGroup], present: Sequence[str]) -> None:
         for name, group in groups.items():
             if name not in self.modalities:
                 known = ", ".join(self.modalities)
@@ -49,22 +67,20 @@ class Fusion(nn.Module, ABC):
                 )
             if group.tokens.shape[-1] != self.width:
                 raise ValueError(f"tokens of {name!r} must be {self.width} wide; got {tuple(group.tokens.shape)}")
-        present = [name for name in self.modalities if name in groups]
         if not present:
             raise ValueError(f"a fusion needs tokens of at least one of: {', '.join(self.modalities)}")
-        embedded = {
-            name: TokenGroup(groups[name].tokens + self._embedding(name, groups[name].tokens), groups[name].mask)
-            for name in present
-        }
-        return TokenGroup(self._fuse(embedded), torch.cat([groups[name].mask for name in present], dim=1))
+        sizes = {name: len(group.tokens) for name, group in groups.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"the groups of a fusion must have one batch size; got {sizes}")
 
-    @abstractmethod
-    def _build(self, heads: int, layers: int) -> None:
-        """Makes the layers."""
+    def _embedded(self, name: str, group: TokenGroup) -> TokenGroup:
+        embedding = self.modality_embedding[self.modalities.index(name)]
+        return TokenGroup(group.tokens + embedding.to(group.tokens.dtype), group.mask)
 
-    @abstractmethod
-    def _fuse(self, groups: dict[str, TokenGroup]) -> Tensor:
-        """Returns the fused tokens, (b, sum of n, width); `groups` is in the order of `modalities`."""
 
-    def _embedding(self, name: str, like: Tensor) -> Tensor:
-        return self.modality_embedding[self.modalities.index(name)].to(like.dtype)
+def concatenate(groups: Iterable[TokenGroup]) -> TokenGroup:
+    """Returns the tokens of all groups in one, in their order."""
+    groups = list(groups)
+    return TokenGroup(
+        torch.cat([group.tokens for group in groups], dim=1), torch.cat([group.mask for group in groups], dim=1)
+    )

@@ -14,7 +14,7 @@ from vla_policy.encoders import (
     ConvVisionEncoder,
     InstructionEncoder,
     MissingToken,
-    VectorEncoder,
+    StateEncoder,
     WordGrounding,
     WordPooling,
 )
@@ -81,7 +81,7 @@ class VLAModel(nn.Module):
                 for name in embodiment.cameras
             }
         )
-        self.state = VectorEncoder(state_dim, width)
+        self.state = StateEncoder(state_dim, width)
         # The words alone steer the encoders; with what each word has found in the pictures, they become tokens.
         words = InstructionEncoder.width
         self.command = WordPooling(words, width, config.heads)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from vla_datasets.schema import Episode
 from vla_datasets.store import DemonstrationStore
 from vla_policy.cli import main
+from vla_policy.config import FusionName
 from vla_policy.embodiment import Embodiment
 from vla_policy.training.checkpoint import load_checkpoint
 from vla_policy.vla.policy import Policy
@@ -118,3 +120,10 @@ def test_data_beyond_the_budget_goes_through_a_pool(
     assert main([*command, "--resume"]) == 2
     assert "pool_frames: this run all in RAM" in (message := capsys.readouterr().err)
     assert "saved run a pool of 2 x" in message
+
+
+@pytest.mark.parametrize("fusion", get_args(FusionName))
+def test_every_fusion_trains(store: Path, tmp_path: Path, fusion: str) -> None:
+    command = ["train", "--data", str(store), "--out", str(tmp_path / "run"), "--fusion", fusion, "--steps", "1"]
+    assert main([*command, *shlex.split(FLAGS)]) == 0
+    assert Policy.load(tmp_path / "run" / "checkpoint").model.config.fusion == fusion

@@ -29,4 +29,4 @@ def test_the_newest_waiting_job_wins_and_errors_are_results() -> None:
     job, error = worker.take() or (0, 0)
     assert job == 3 and isinstance(error, ValueError)
     assert worker.take() is None
-    assert worker.stop(5)
+    assert worker.stop(5.0)

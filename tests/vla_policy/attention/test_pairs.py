@@ -1,0 +1,105 @@
+"""The layers that take two sets of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vla_policy.attention import BidirectionalCrossAttention, ChannelAttention, MultiHeadCoAttention
+
+Pair = tuple[Tensor, Tensor]
+
+
+def channel() -> ChannelAttention:
+    layer = ChannelAttention(16, 16)
+    nn.init.normal_(layer.first.weight)  # they start as zero
+    nn.init.normal_(layer.second.weight)
+    return layer
+
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "bidirectional": lambda: BidirectionalCrossAttention(16, 2),
+    "co-attention": lambda: MultiHeadCoAttention(16, 2, layers=2),
+    "channel": channel,
+}
+
+
+@pytest.fixture(params=list(LAYERS))
+def layer(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return LAYERS[request.param]()
+
+
+@pytest.fixture
+def pair() -> Pair:
+    torch.manual_seed(1)
+    return torch.randn(2, 3, 16), torch.randn(2, 5, 16)
+
+
+def test_each_side_informs_the_other(layer: nn.Module, pair: Pair) -> None:
+    first, second = pair
+    before = layer(first, second)
+    assert (layer(first, second.flip(-1))[0] - before[0]).abs().amax(dim=-1).min() > 1e-4
+    assert (layer(first.flip(-1), second)[1] - before[1]).abs().amax(dim=-1).min() > 1e-4
+
+
+def test_a_masked_token_leaks_nothing(layer: nn.Module, pair: Pair) -> None:
+    first, second = pair
+    mask = torch.arange(5).expand(2, 5) != 1
+    changed = second.clone()
+    changed[:, 1] = 100.0
+    a, b = (layer(first, x, None, mask) for x in (second, changed))
+    assert torch.equal(a[0], b[0])
+    assert torch.equal(a[1][mask], b[1][mask])
+
+
+def test_a_side_without_a_valid_token_is_finite(layer: nn.Module, pair: Pair) -> None:
+    first, second = (x.requires_grad_() for x in pair)
+    nothing = torch.zeros(2, 5, dtype=torch.bool)
+    a = layer(first, second, None, nothing)
+    b = layer(first, 2 * second, None, nothing)
+    assert torch.equal(a[0], b[0])
+    sum(x.square().sum() for x in a).backward()
+    assert all(x.isfinite().all() for x in a)
+    for x in (first, second, *layer.parameters()):
+        assert x.grad is None or x.grad.isfinite().all()
+
+
+def test_bidirectional_reads_the_other_side_as_it_was(pair: Pair) -> None:
+    torch.manual_seed(0)
+    layer = BidirectionalCrossAttention(16, 2)
+    first, second = layer(*pair)
+    torch.testing.assert_close(first, layer.first(pair[0], None, pair[1]))
+    torch.testing.assert_close(second, layer.second(pair[1], None, pair[0]))
+
+
+def test_co_attention_alternates(pair: Pair) -> None:
+    torch.manual_seed(0)
+    layer = MultiHeadCoAttention(16, 2)
+    first, second = layer(*pair)
+    torch.testing.assert_close(first, layer.first[0](pair[0], None, pair[1]))
+    torch.testing.assert_close(second, layer.second[0](pair[1], None, first))
+    with pytest.raises(ValueError, match="at least 1 layer; got 0"):
+        MultiHeadCoAttention(16, 2, layers=0)
+
+
+def test_channel_attention_starts_as_the_identity_and_scales_whole_channels() -> None:
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 3, 8), torch.randn(2, 5, 12)
+    layer = ChannelAttention(8, 12)
+    assert all(map(torch.equal, layer(first, second), (first, second)))
+    nn.init.normal_(layer.second.weight)
+    factor = layer(first, second)[1] / second
+    torch.testing.assert_close(factor, factor[:, :1].expand_as(factor))
+    assert ((factor > 0) & (factor < 2)).all()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_channel_attention_names_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"first side must be \(batch, tokens, 8\); got \(2, 3, 12\)"):
+        ChannelAttention(8, 12)(torch.zeros(2, 3, 12), torch.zeros(2, 3, 12))
+    with pytest.raises(ValueError, match=r"reduction of 20 channels must be 1 \.\. 20; got 0"):
+        ChannelAttention(8, 12, reduction=0)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla_policy.tokenizers import TextTokenizer
+
+TEXTS = ["put the red cube into the brown box", "push the blue brick to the left", "the red cube"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> TextTokenizer:
+    return TextTokenizer.train(TEXTS, 300)
+
+
+@given(text=st.text(min_size=1, max_size=40).filter(str.strip))
+def test_any_text_decodes_to_itself(tokenizer: TextTokenizer, text: str) -> None:
+    ids, mask = tokenizer.encode([text, "the red cube"], max_tokens=400)
+    assert tokenizer.decode(ids) == [text, "the red cube"]
+    assert mask[0].sum() <= len(text.encode()) + 1
+
+
+def test_known_texts_are_shorter_than_their_bytes(tokenizer: TextTokenizer) -> None:
+    assert 258 < tokenizer.vocab_size <= 300
+    ids, mask = tokenizer.encode(TEXTS, max_tokens=77)
+    assert mask.sum(dim=1).tolist()[2] < len(TEXTS[2].encode()) / 2
+    assert torch.equal(ids == 0, ~mask)
+    assert ids.dtype == torch.int64
+
+
+def test_saved_and_loaded_it_is_the_same(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "text.json")
+    loaded = TextTokenizer.load(tmp_path / "text.json")
+    assert torch.equal(loaded.encode(TEXTS, 77)[0], tokenizer.encode(TEXTS, 77)[0])
+    (tmp_path / "text.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no tokenizer file"):
+        TextTokenizer.load(tmp_path / "text.json")
+
+
+def test_what_is_wrong_is_named(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(ValueError, match="at least 258 ids; got 100"):
+        TextTokenizer.train(TEXTS, 100)
+    with pytest.raises(ValueError, match="at most 3 tokens; got"):
+        tokenizer.encode(TEXTS, max_tokens=3)
+    with pytest.raises(ValueError, match="a text is empty"):
+        tokenizer.encode(["a", " "], max_tokens=9)
+    with pytest.raises(ValueError, match="a sequence of at least one"):
+        tokenizer.encode("the red cube", max_tokens=9)
+    with pytest.raises(ValueError, match="got 9999: another tokenizer's"):
+        tokenizer.decode(torch.tensor([[9999]]))

@@ -1,0 +1,38 @@
+"""The shipped policy answers as it did when its closed-loop results were measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vla_policy.encoders import InstructionEncoder
+from vla_policy.training.checkpoint import load_checkpoint
+from vla_policy.types import Observation
+
+CHECKPOINT = Path(__file__).parents[3] / "checkpoints" / "tabletop"
+FIRST_ACTION = (-0.30022866, -1.36426127, 2.02792645, -2.16101384, -1.57066262, -0.30021438, 0.99887925)
+LAST_ACTION = (-0.30419207, -1.38976276, 1.97803319, -2.08658838, -1.57036257, -0.30382112, -0.00247341)
+
+
+def picture(phase: int) -> Tensor:
+    y, x, channel = torch.meshgrid(torch.arange(96), torch.arange(96), torch.arange(3), indexing="ij")
+    return ((3 * y + 5 * x + 70 * channel + phase) % 256).to(torch.uint8)[None, None]
+
+
+def test_the_shipped_checkpoint_gives_the_same_chunk() -> None:
+    model = load_checkpoint(CHECKPOINT, "cpu").model.eval()
+    words = InstructionEncoder().embed(["put the red cube into the brown box"])
+    present = torch.ones(1, 1, dtype=torch.bool)
+    observation = Observation(
+        images={"front": picture(0), "wrist": picture(40)},
+        image_mask={"front": present, "wrist": present},
+        state=torch.tensor([[[-0.3, -1.4, 2.0, -2.1, -1.57, -0.3, 1.0]]]),
+        state_mask=present,
+        instruction=words.tokens,
+        instruction_mask=words.mask,
+    )
+    with torch.no_grad():
+        chunk = model.sample(observation)[0]
+    torch.testing.assert_close(chunk[[0, -1]], torch.tensor([FIRST_ACTION, LAST_ACTION]), atol=2e-5, rtol=0)

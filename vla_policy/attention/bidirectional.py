@@ -1,0 +1,50 @@
+"""Two sets of tokens that attend to each other at the same time."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vla_policy.attention.block import TransformerBlock
+
+
+class BidirectionalCrossAttention(nn.Module):
+    """Both sides attend to what the other was before this layer, and each passes through a feed-forward part.
+
+    first' = block_1(first, second), second' = block_2(second, first).
+
+    Args:
+        width: token width of both sides; a multiple of `heads`.
+        heads: attention heads.
+        feedforward_ratio: hidden width of the feed-forward parts / width.
+
+    Raises:
+        ValueError: `width` is no multiple of `heads`.
+
+    Source: the co-attentional layer of ViLBERT, arXiv 1908.02265 (there followed by self-attention, and post-norm).
+    """
+
+    def __init__(self, width: int, heads: int, feedforward_ratio: int = 4) -> None:
+        super().__init__()
+        self.first = TransformerBlock(width, heads, feedforward_ratio)
+        self.second = TransformerBlock(width, heads, feedforward_ratio)
+
+    def forward(
+        self,
+        first: Float[Tensor, "b n d"],
+        second: Float[Tensor, "b m d"],
+        first_mask: Bool[Tensor, "b n"] | None = None,
+        second_mask: Bool[Tensor, "b m"] | None = None,
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
+        """Returns both sides, updated.
+
+        Args:
+            first: (b, n, d).
+            second: (b, m, d).
+            first_mask: True = valid, of `first`; None = all. A side with no valid token tells the other nothing.
+            second_mask: the same of `second`.
+
+        Raises:
+            ValueError: a width, or a mask's shape or dtype, is wrong.
+        """
+        return self.first(first, second_mask, second), self.second(second, first_mask, first)
