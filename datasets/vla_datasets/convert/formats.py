@@ -27,6 +27,8 @@ def _aloha(path: Path) -> ForeignDataset:
     return AlohaDataset(path)
 
 
+ROS2_BAG = "ros2-bag"
+BAG_SUFFIXES = (".mcap", ".db3")
 # Read through a mapping file. ROS 2 bags have their robot file instead.
 FORMATS: dict[str, Callable[[Path], ForeignDataset]] = {
     "diffusion-policy": _replay_zarr,
@@ -51,3 +53,29 @@ def open_dataset(path: Path, format: str) -> ForeignDataset:
     if not path.exists():
         raise ForeignError(f"there is nothing at {path}")
     return FORMATS[format](path)
+
+
+def detect(path: Path) -> str:
+    """Returns the format of what is at a path, by the files that only this format has.
+
+    Raises:
+        ForeignError: there is nothing, or nothing that one of the formats has.
+    """
+    if not path.exists():
+        raise ForeignError(f"there is nothing at {path}")
+    if path.name.endswith(".zarr.zip") or (path / ".zgroup").exists() or (path / "zarr.json").exists():
+        return "diffusion-policy"
+    if (path / "meta" / "info.json").exists():
+        return "lerobot"
+    hdf5 = [path] if path.suffix in (".hdf5", ".h5") else sorted(path.rglob("*.hdf5")) + sorted(path.rglob("*.h5"))
+    if hdf5:
+        from vla_datasets.convert.hdf5 import opened
+
+        with opened(hdf5[0]) as content:
+            return "robomimic" if "data" in content else "aloha"
+    if path.suffix in BAG_SUFFIXES or any(file.suffix in BAG_SUFFIXES for file in path.rglob("*")):
+        return ROS2_BAG
+    if any(path.rglob("dataset_info.json")):
+        return "rlds"
+    known = ", ".join([*FORMATS, ROS2_BAG])
+    raise ForeignError(f"{path}: of which format this is cannot be told; name it with --format: {known}")

@@ -1,0 +1,335 @@
+"""A store -> LeRobotDataset v2.1 or v3.0."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
+
+from vla_datasets.convert.export import PartialExport
+from vla_datasets.convert.lerobot import DEFAULT_FEATURES, INFO
+from vla_datasets.convert.video import PIXEL_FORMAT, encode_video
+from vla_datasets.schema import Episode
+from vla_datasets.store import DemonstrationStore
+
+STATE, ACTION, SUCCESS = "observation.state", "action", "next.success"
+CHUNK_FILES = 1000
+_FILE_FRAMES = 5000  # of v3.0: frames that share a file
+_SAMPLED_PICTURES = 50  # an episode, for the statistics
+_QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
+_DATA = {
+    "v2.1": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+    "v3.0": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+}
+_VIDEO = {
+    "v2.1": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    "v3.0": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+}
+_EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+
+
+def export_lerobot(
+    store: DemonstrationStore,
+    out: Path,
+    *,
+    version: str,
+    lossless: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> bool:
+    """Writes a store's episodes as a LeRobot data set; the same call goes on after an interruption.
+
+    Features: ``observation.images.<camera>``, ``observation.state``, ``action`` and ``next.success`` (in the last
+    frame of an episode that succeeded). Beside LeRobot's own keys, ``info.json`` keeps the control mode and the
+    features keep their units. The instruction is LeRobot's task; task names are not kept.
+
+    Args:
+        store: what to write.
+        out: directory to make.
+        version: ``v2.1`` or ``v3.0``.
+        lossless: pictures as PNG in the tables instead of video.
+        stop: once it returns True, the call returns after the file at hand.
+        on_progress: called as ``on_progress(episodes_done, episodes)``.
+
+    Returns:
+        Whether `out` is complete.
+
+    Raises:
+        FileExistsError: there is something at `out`.
+        ValueError: the store has no episodes, its rate is no whole number of Hz, or a video would have an odd side.
+        StoreError: a file of the store is missing or torn.
+    """
+    if version not in _DATA:
+        raise ValueError(f"a LeRobot version is one of {', '.join(_DATA)}; got {version!r}")
+    if not store.episodes:
+        raise ValueError(f"{store.path} has no episodes to export")
+    if not float(store.embodiment.rate_hz).is_integer():
+        raise ValueError(f"LeRobot's fps is a whole number; {store.path} has {store.embodiment.rate_hz:g} Hz")
+    odd = [name for name, size in store.embodiment.cameras.items() if size[0] % 2 or size[1] % 2]
+    if odd and not lossless:
+        raise ValueError(f"camera {odd[0]!r} has an odd side, which video cannot have: export with --lossless")
+    kind = "png" if lossless else "video"
+    export = PartialExport(store, out, f"lerobot-{version}-{kind}", lambda path: (path / "meta").mkdir(parents=True))
+    writer = (_WriterV21 if version == "v2.1" else _WriterV30)(store, export.path, version, lossless)
+    on_progress(export.done, len(store.episodes))
+    for group in writer.groups:
+        if group.stop <= export.done:
+            continue
+        if stop():
+            return False
+        writer.write(group)
+        export.commit(group.stop)
+        on_progress(group.stop, len(store.episodes))
+    writer.finish()
+    export.finish()
+    return True
+
+
+class _Writer:
+    """What both versions share. A group is a range of episodes that is written at once."""
+
+    def __init__(self, store: DemonstrationStore, path: Path, version: str, lossless: bool) -> None:
+        self.store, self.path, self.version, self.lossless = store, path, version, lossless
+        self.fps = round(store.embodiment.rate_hz)
+        self.records = store.episodes
+        self.starts = np.cumsum([0, *(record.length for record in self.records)])
+        self.tasks = {text: i for i, text in enumerate(dict.fromkeys(record.instruction for record in self.records))}
+        self.features = self._features()
+
+    def write_files(self, group: range, table: str, video: str) -> Iterator[tuple[Episode, dict[str, Any]]]:
+        """Writes table and videos of a group; yields every episode with its statistics on the way."""
+        cameras = self.store.embodiment.cameras
+        episodes: list[Episode] = []
+        file = self.path / table
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with parquet.ParquetWriter(file, _schema(self.features)) as writer:
+            for index in group:
+                episode = self.store.read_episode(index)
+                writer.write_table(self._table(index, episode))
+                yield episode, self._statistics(episode)
+                episodes.append(episode)
+        for camera, size in {} if self.lossless else cameras.items():
+            path = self.path / video.format(video_key=image_feature(camera))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            encode_video(path, (p for episode in episodes for p in episode.images[camera]), self.fps, size)
+
+    def write_info(self, extra: dict[str, Any]) -> None:
+        """Writes ``info.json``, the last file of all."""
+        info = {
+            "codebase_version": self.version,
+            "robot_type": self.store.embodiment.robot,
+            "control_mode": self.store.embodiment.control_mode,
+            "total_episodes": len(self.records),
+            "total_frames": int(self.starts[-1]),
+            "total_tasks": len(self.tasks),
+            "chunks_size": CHUNK_FILES,
+            "fps": self.fps,
+            "splits": {"train": f"0:{len(self.records)}"},
+            "data_path": _DATA[self.version],
+            "video_path": None if self.lossless or not self.store.embodiment.cameras else _VIDEO[self.version],
+            "features": self.features,
+        }
+        (self.path / INFO).write_text(json.dumps(info | extra, indent=4), encoding="utf-8")
+
+    def _features(self) -> dict[str, Any]:
+        body = self.store.embodiment
+        features: dict[str, Any] = {}
+        for key, channel in ((STATE, body.state), (ACTION, body.action)):
+            names, units = list(channel.names), list(channel.units)
+            features[key] = {"dtype": "float32", "shape": [len(channel)], "names": names, "units": units}
+        for camera, (height, width) in body.cameras.items():
+            feature = {"dtype": "image" if self.lossless else "video", "shape": [height, width, 3]}
+            features[image_feature(camera)] = feature | {"names": ["height", "width", "channels"]}
+            if not self.lossless:
+                feature["info"] = {
+                    "video.height": height, "video.width": width, "video.codec": "av1", "video.pix_fmt": PIXEL_FORMAT,
+                    "video.is_depth_map": False, "video.fps": self.fps, "video.channels": 3, "has_audio": False,
+                }  # fmt: skip
+                features[image_feature(camera)]["info"] = feature["info"]
+        features[SUCCESS] = {"dtype": "bool", "shape": [1], "names": None}
+        return features | DEFAULT_FEATURES
+
+    def _table(self, index: int, episode: Episode) -> pyarrow.Table:
+        length = len(episode)
+        success = np.zeros(length, bool)
+        success[-1] = episode.success
+        columns: dict[str, Any] = {STATE: list(episode.state), ACTION: list(episode.actions), SUCCESS: success}
+        if self.lossless:
+            for camera, pictures in episode.images.items():
+                columns[image_feature(camera)] = [{"bytes": _png(p), "path": None} for p in pictures]
+        columns["timestamp"] = (np.arange(length) / self.fps).astype(np.float32)
+        columns["frame_index"] = np.arange(length)
+        columns["episode_index"] = np.full(length, index)
+        columns["index"] = np.arange(self.starts[index], self.starts[index + 1])
+        columns["task_index"] = np.full(length, self.tasks[episode.instruction])
+        return pyarrow.table(columns, schema=_schema(self.features))
+
+    def _statistics(self, episode: Episode) -> dict[str, dict[str, Any]]:
+        found = {STATE: vector_statistics(episode.state), ACTION: vector_statistics(episode.actions)}
+        for camera, pictures in episode.images.items():
+            sample = pictures[:: max(1, len(pictures) // _SAMPLED_PICTURES)].astype(np.float64) / 255
+            statistics = {name: f(sample, axis=(0, 1, 2)) for name, f in _REDUCTIONS.items()}
+            shaped = {name: value.reshape(3, 1, 1).tolist() for name, value in statistics.items()}
+            found[image_feature(camera)] = shaped | {"count": [len(sample)]}
+        return found
+
+
+class _WriterV21(_Writer):
+    """One table and one video a camera per episode."""
+
+    @property
+    def groups(self) -> Sequence[range]:
+        """Every episode by itself."""
+        return [range(index, index + 1) for index in range(len(self.records))]
+
+    def write(self, group: range) -> None:
+        """Writes one episode and adds its line to the two episode tables."""
+        index = group.start
+        names = {"episode_chunk": index // CHUNK_FILES, "episode_index": index}
+        video = _VIDEO["v2.1"].replace("{video_key}", "{{video_key}}").format(**names)
+        ((episode, statistics),) = self.write_files(group, _DATA["v2.1"].format(**names), video)
+        kept = {key: {k: v for k, v in s.items() if k not in _QUANTILES} for key, s in statistics.items()}
+        for name, row in (
+            ("episodes", {"tasks": [episode.instruction], "length": len(episode)}),
+            ("episodes_stats", {"stats": kept}),
+        ):
+            _append_line(self.path / f"meta/{name}.jsonl", index, {"episode_index": index, **row})
+
+    def finish(self) -> None:
+        """Writes the tables of the whole."""
+        with open(self.path / "meta/tasks.jsonl", "w", encoding="utf-8") as file:
+            file.writelines(json.dumps({"task_index": i, "task": text}) + "\n" for text, i in self.tasks.items())
+        cameras = 0 if self.lossless else len(self.store.embodiment.cameras)
+        chunks = -(-len(self.records) // CHUNK_FILES)
+        self.write_info({"total_videos": cameras * len(self.records), "total_chunks": chunks})
+
+
+class _WriterV30(_Writer):
+    """Files of several episodes; the same episodes share a table, a video a camera and an episode table."""
+
+    @property
+    def groups(self) -> Sequence[range]:
+        """As many consecutive episodes as `_FILE_FRAMES` allows, at least one."""
+        groups: list[range] = []
+        first = 0
+        for index in range(1, len(self.records) + 1):
+            if index == len(self.records) or self.starts[index + 1] - self.starts[first] > _FILE_FRAMES:
+                groups.append(range(first, index))
+                first = index
+        return groups
+
+    def write(self, group: range) -> None:
+        """Writes the files of a group."""
+        chunk, file = divmod([g.start for g in self.groups].index(group.start), CHUNK_FILES)
+        place = {"chunk_index": chunk, "file_index": file}
+        video = _VIDEO["v3.0"].replace("{video_key}", "{{video_key}}").format(**place)
+        rows: list[dict[str, Any]] = []
+        for episode, statistics in self.write_files(group, _DATA["v3.0"].format(**place), video):
+            index = group.start + len(rows)
+            begin, end = int(self.starts[index]), int(self.starts[index + 1])
+            row: dict[str, Any] = {"episode_index": index, "tasks": [episode.instruction], "length": len(episode)}
+            row |= {f"data/{key}": value for key, value in place.items()}
+            row |= {"dataset_from_index": begin, "dataset_to_index": end}
+            for camera in {} if self.lossless else self.store.embodiment.cameras:
+                base = f"videos/{image_feature(camera)}"
+                row |= {f"{base}/{key}": value for key, value in place.items()}
+                row[f"{base}/from_timestamp"] = (begin - int(self.starts[group.start])) / self.fps
+                row[f"{base}/to_timestamp"] = (end - int(self.starts[group.start])) / self.fps
+            row |= {f"stats/{key}/{name}": v for key, s in statistics.items() for name, v in s.items()}
+            rows.append(row | {f"meta/episodes/{key}": value for key, value in place.items()})
+        path = self.path / _EPISODES.format(**place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+    def finish(self) -> None:
+        """Writes the tables of the whole."""
+        words = pyarrow.table({"task_index": list(self.tasks.values()), _PANDAS_INDEX: list(self.tasks)})
+        parquet.write_table(words.replace_schema_metadata({"pandas": json.dumps(_PANDAS)}), self.path / _TASKS)
+        (self.path / "meta/stats.json").write_text(json.dumps(self._total(), indent=4), encoding="utf-8")
+        self.write_info({"data_files_size_in_mb": 100, "video_files_size_in_mb": 200})
+
+    def _total(self) -> dict[str, Any]:
+        """Returns the statistics of all frames: exact for vectors, merged for pictures."""
+        vectors = [self.store.segment(segment).vectors() for segment in self.store.segment_ids]
+        total = {
+            STATE: vector_statistics(np.concatenate([state for state, _ in vectors])),
+            ACTION: vector_statistics(np.concatenate([actions for _, actions in vectors])),
+        }
+        tables = [parquet.read_table(f) for f in sorted((self.path / "meta/episodes").glob("*/*.parquet"))]
+        for camera in self.store.embodiment.cameras:
+            key = image_feature(camera)
+            rows = [row for table in tables for row in table.select(_picture_columns(key)).to_pylist()]
+            columns = {name: np.array([row[f"stats/{key}/{name}"] for row in rows]) for name in (*_REDUCTIONS, "count")}
+            weight = columns["count"].reshape(-1, 1, 1, 1) / columns["count"].sum()
+            mean = (weight * columns["mean"]).sum(axis=0)
+            square = (weight * (columns["std"] ** 2 + columns["mean"] ** 2)).sum(axis=0)
+            total[key] = {
+                "min": columns["min"].min(axis=0).tolist(),
+                "max": columns["max"].max(axis=0).tolist(),
+                "mean": mean.tolist(),
+                "std": np.sqrt(np.maximum(square - mean**2, 0.0)).tolist(),
+                "count": [int(columns["count"].sum())],
+            }
+        return total
+
+
+_REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}
+_TASKS = "meta/tasks.parquet"
+_PANDAS_INDEX = "__index_level_0__"
+# What makes pandas take the words for the index, as LeRobot reads the table.
+_PANDAS = {
+    "index_columns": [_PANDAS_INDEX],
+    "column_indexes": [],
+    "columns": [
+        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64",
+         "metadata": None},
+        {"name": None, "field_name": _PANDAS_INDEX, "pandas_type": "unicode", "numpy_type": "object",
+         "metadata": None},
+    ],
+}  # fmt: skip
+
+
+def image_feature(camera: str) -> str:
+    """Returns LeRobot's key of a camera."""
+    return f"observation.images.{camera}"
+
+
+def vector_statistics(values: np.ndarray) -> dict[str, Any]:
+    """Returns min, max, mean, std, exact quantiles and count over the frames of a (t, d) array, as lists."""
+    exact = values.astype(np.float64)
+    found = {name: reduce(exact, axis=0).tolist() for name, reduce in _REDUCTIONS.items()}
+    found |= {name: np.quantile(exact, q, axis=0).tolist() for name, q in _QUANTILES.items()}
+    return found | {"count": [len(values)]}
+
+
+def _picture_columns(key: str) -> list[str]:
+    return [f"stats/{key}/{name}" for name in (*_REDUCTIONS, "count")]
+
+
+def _schema(features: dict[str, Any]) -> pyarrow.Schema:
+    types = {"float32": pyarrow.float32(), "int64": pyarrow.int64(), "bool": pyarrow.bool_()}
+    fields: list[tuple[str, pyarrow.DataType]] = []
+    for key, feature in features.items():
+        if feature["dtype"] == "image":
+            fields.append((key, pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])))
+        elif feature["dtype"] != "video":
+            (width,) = feature["shape"]
+            kind = types[feature["dtype"]]
+            fields.append((key, kind if width == 1 and key not in (STATE, ACTION) else pyarrow.list_(kind, width)))
+    return pyarrow.schema(fields)
+
+
+def _png(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _append_line(path: Path, index: int, row: dict[str, Any]) -> None:
+    """Makes a row the line `index` of a file; what an interrupted export wrote from there on is dropped."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:index] if path.exists() else []
+    path.write_text("".join([*lines, json.dumps(row) + "\n"]), encoding="utf-8")
