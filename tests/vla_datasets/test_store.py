@@ -9,6 +9,7 @@ import pytest
 import zarr
 
 from vla_datasets import shards
+from vla_datasets.image_codecs import IMAGE_CODECS
 from vla_datasets.manifest import FORMAT, MANIFEST_NAME, VERSION
 from vla_datasets.schema import StoreError
 from vla_datasets.store import DemonstrationStore
@@ -87,8 +88,9 @@ def test_shards_written_by_zarr_python_decode(store, make_episode):
         writer.append([episode])
     path = store.path / "segments" / store.segment_ids[0] / "data" / "image.front"
     zarr.open_array(path, mode="r+")[:] = episode.images["front"]
+    data = memoryview((path / "c/0/0/0/0").read_bytes())
     out = np.empty((11, 12, 16, 3), np.uint8)
-    shards.decode_frames(memoryview((path / "c/0/0/0/0").read_bytes()), 4, out, "shard")
+    shards.decode_frames(lambda i, j: data[i:j], len(data), IMAGE_CODECS["lz4"], 4, out, "shard")
     np.testing.assert_array_equal(out, episode.images["front"][4:15])
 
 
@@ -204,7 +206,7 @@ def test_open_says_what_is_wrong(store, tmp_path, make_episode):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="not a vla-zarr store"):
         DemonstrationStore.open(store.path)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match="does not exist, or is empty"):
         DemonstrationStore.open(tmp_path / "nowhere")
 
 
