@@ -10,8 +10,9 @@ from vla_datasets.convert.foreign import Field, ForeignDataset
 _HEAD = """\
 # What {path} does not say about itself. Replace every '?', delete what is not wanted, then:
 #   vla data import {path} --mapping THIS_FILE --out STORE
-# A dimension's value in the store is scale * stored number + offset. Units: rad, m, s, "1" (a gripper opening: 0 = closed
-# .. 1 = open). An action part may say `ahead: 1`: the action of frame i is the key's value at frame i + 1.
+# A dimension's value in the store is scale * stored number + offset (scale: 1 and offset: 0 unless given).
+# Units: rad, m, s, "1" (a gripper opening is "1": 0 = closed .. 1 = open).
+# An action part may say `ahead: 1`: the action of frame i is the key's value at frame i + 1.
 """
 _NO_STATE = {"success", "done", "dones", "reward", "rewards"}
 

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
+from vla_datasets.checks import check_episode
 from vla_datasets.convert.foreign import ForeignError
-from vla_datasets.manifest import MANIFEST_NAME
-from vla_datasets.schema import Episode, check_episode
+from vla_datasets.schema import Episode
 from vla_datasets.store import DemonstrationStore, Writer
 from vla_policy.embodiment import Embodiment
 
@@ -74,7 +74,7 @@ class ImportProgress:
 
 def import_episodes(
     source: EpisodeSource,
-    out: Path,
+    out: str | Path,
     *,
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[ImportProgress], None] = lambda progress: None,
@@ -85,7 +85,7 @@ def import_episodes(
 
     Args:
         source: what to import.
-        out: directory of the store, made when it is not there.
+        out: the store, a directory or a URL, made when it is not there.
         stop: once it returns True, what is read is committed and the call returns.
         on_progress: called at the start and after every episode.
 
@@ -98,11 +98,11 @@ def import_episodes(
     """
     if not source.lengths:
         raise ForeignError(f"{source.path} holds no episodes")
-    if (out / MANIFEST_NAME).exists():
+    try:
         store = DemonstrationStore.open(out)
-        store.embodiment.require_match(source.embodiment, mine=f"store {out}", theirs=f"import of {source.path}")
-    else:
+    except FileNotFoundError:
         store = DemonstrationStore.create(out, source.embodiment)
+    store.embodiment.require_match(source.embodiment, mine=f"store {out}", theirs=f"import of {source.path}")
     with store.writer() as writer:
         present = {record.source_id: record.index for record in store.episodes if record.source_id in source.lengths}
         _require_same(source, store, present)
@@ -116,7 +116,7 @@ def import_episodes(
                 break
             try:
                 episode = source.read(source_id)
-                check_episode(episode, store.embodiment)
+                check_episode(episode, store.manifest.layout)
             except ValueError as error:
                 progress.refused[source_id] = str(error)
             else:

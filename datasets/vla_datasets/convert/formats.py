@@ -29,11 +29,20 @@ def _aloha(path: Path) -> ForeignDataset:
 
 ROS2_BAG = "ros2-bag"
 BAG_SUFFIXES = (".mcap", ".db3")
+
+
+def _lerobot(path: Path) -> ForeignDataset:
+    from vla_datasets.convert.lerobot import LeRobotDataset
+
+    return LeRobotDataset(path)
+
+
 # Read through a mapping file. ROS 2 bags have their robot file instead.
 FORMATS: dict[str, Callable[[Path], ForeignDataset]] = {
     "diffusion-policy": _replay_zarr,
     "robomimic": _robomimic,
     "aloha": _aloha,
+    "lerobot": _lerobot,
 }
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
+from vla_datasets.checks import check_episode
 from vla_datasets.convert.mapped import MappedDataset
-from vla_datasets.schema import Episode, EpisodeRecord, check_episode
+from vla_datasets.schema import Episode, EpisodeRecord, Layout, Stream
 from vla_datasets.shards import FRAMES_PER_SHARD
 from vla_policy.embodiment import Embodiment
 
@@ -22,26 +23,14 @@ class InPlaceStore:
         source: the data set, mapped.
 
     Raises:
-        ForeignError: a text of an episode cannot be read.
+        ForeignError: states, actions or texts of an episode cannot be read.
     """
 
     def __init__(self, source: MappedDataset) -> None:
         self._source = source
         self.path = source.path
-        rows = [(source_id, length, *source.read_texts(source_id)) for source_id, length in source.lengths.items()]
-        self.episodes = tuple(
-            EpisodeRecord(
-                index=index,
-                length=length,
-                task=task,
-                instruction=instruction,
-                source_id=source_id,
-                success=success,
-                segment=source_id,
-                start=0,
-            )
-            for index, (source_id, length, task, instruction, success) in enumerate(rows)
-        )
+        self.streams: Mapping[str, Stream] = {}
+        self.episodes = tuple(self._record(index, source_id) for index, source_id in enumerate(source.lengths))
 
     @property
     def embodiment(self) -> Embodiment:
@@ -56,12 +45,8 @@ class InPlaceStore:
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 of the embodiment, the texts and all states and actions; pictures are not read for it."""
-        table = [vars(record) for record in self.episodes]
-        digest = hashlib.sha256(json.dumps([self.embodiment.to_json(), table], sort_keys=True).encode())
-        for source_id in self.segment_ids:
-            for vectors in self._source.read_vectors(source_id):
-                digest.update(vectors.tobytes())
-        return digest.hexdigest()
+        table = [[record.source_id, record.sha256] for record in self.episodes]
+        return hashlib.sha256(json.dumps([self.embodiment.to_json(), table], sort_keys=True).encode()).hexdigest()
 
     def segment(self, identifier: str) -> InPlaceSegment:
         """Returns the reader of a segment, e.g. of ``record.segment``."""
@@ -77,8 +62,28 @@ class InPlaceStore:
         if not 0 <= index < len(self.episodes):
             raise IndexError(f"{self.path} has {len(self.episodes)} episodes; got {index}")
         episode = self._source.read(self.episodes[index].source_id)
-        check_episode(episode, self.embodiment)
+        check_episode(episode, Layout(self.embodiment))
         return episode
+
+    def _record(self, index: int, source_id: str) -> EpisodeRecord:
+        task, instruction, success = self._source.read_texts(source_id)
+        digest = hashlib.sha256(json.dumps([task, instruction, success]).encode())
+        for vectors in self._source.read_vectors(source_id):
+            digest.update(vectors.tobytes())
+        length = self._source.lengths[source_id]
+        return EpisodeRecord(
+            start=0,
+            length=length,
+            task=task,
+            instruction=instruction,
+            source_id=source_id,
+            success=success,
+            subtasks=(),
+            keep=((0, length),),
+            sha256=digest.hexdigest(),
+            index=index,
+            segment=source_id,
+        )
 
 
 class InPlaceSegment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as parquet
 
 from vla_datasets.convert.export import PartialExport
 from vla_datasets.convert.lerobot import DEFAULT_FEATURES, INFO
-from vla_datasets.convert.video import PIXEL_FORMAT, encode_video
+from vla_datasets.convert.video import PIXEL_FORMAT, VideoWriter
 from vla_datasets.schema import Episode
 from vla_datasets.store import DemonstrationStore
 
@@ -77,6 +78,7 @@ def export_lerobot(
     kind = "png" if lossless else "video"
     export = PartialExport(store, out, f"lerobot-{version}-{kind}", lambda path: (path / "meta").mkdir(parents=True))
     writer = (_WriterV21 if version == "v2.1" else _WriterV30)(store, export.path, version, lossless)
+    writer.resume(export.done)
     on_progress(export.done, len(store.episodes))
     for group in writer.groups:
         if group.stop <= export.done:
@@ -103,21 +105,19 @@ class _Writer:
         self.features = self._features()
 
     def write_files(self, group: range, table: str, video: str) -> Iterator[tuple[Episode, dict[str, Any]]]:
-        """Writes table and videos of a group; yields every episode with its statistics on the way."""
-        cameras = self.store.embodiment.cameras
-        episodes: list[Episode] = []
-        file = self.path / table
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with parquet.ParquetWriter(file, _schema(self.features)) as writer:
+        """Writes table and videos of a group, episode by episode; yields each with its statistics."""
+        with ExitStack() as files:
+            writer = files.enter_context(parquet.ParquetWriter(self._made(table), _schema(self.features)))
+            videos: dict[str, VideoWriter] = {}
+            for camera, size in {} if self.lossless else self.store.embodiment.cameras.items():
+                path = self._made(video.format(video_key=image_feature(camera)))
+                videos[camera] = files.enter_context(VideoWriter(path, self.fps, size))
             for index in group:
                 episode = self.store.read_episode(index)
                 writer.write_table(self._table(index, episode))
+                for camera, file in videos.items():
+                    file.write(episode.images[camera])
                 yield episode, self._statistics(episode)
-                episodes.append(episode)
-        for camera, size in {} if self.lossless else cameras.items():
-            path = self.path / video.format(video_key=image_feature(camera))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            encode_video(path, (p for episode in episodes for p in episode.images[camera]), self.fps, size)
 
     def write_info(self, extra: dict[str, Any]) -> None:
         """Writes ``info.json``, the last file of all."""
@@ -137,6 +137,11 @@ class _Writer:
         }
         (self.path / INFO).write_text(json.dumps(info | extra, indent=4), encoding="utf-8")
 
+    def _made(self, name: str) -> Path:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     def _features(self) -> dict[str, Any]:
         body = self.store.embodiment
         features: dict[str, Any] = {}
@@ -144,14 +149,14 @@ class _Writer:
             names, units = list(channel.names), list(channel.units)
             features[key] = {"dtype": "float32", "shape": [len(channel)], "names": names, "units": units}
         for camera, (height, width) in body.cameras.items():
-            feature = {"dtype": "image" if self.lossless else "video", "shape": [height, width, 3]}
-            features[image_feature(camera)] = feature | {"names": ["height", "width", "channels"]}
+            feature: dict[str, Any] = {"dtype": "image" if self.lossless else "video", "shape": [height, width, 3]}
+            feature["names"] = ["height", "width", "channels"]
             if not self.lossless:
                 feature["info"] = {
                     "video.height": height, "video.width": width, "video.codec": "av1", "video.pix_fmt": PIXEL_FORMAT,
                     "video.is_depth_map": False, "video.fps": self.fps, "video.channels": 3, "has_audio": False,
                 }  # fmt: skip
-                features[image_feature(camera)]["info"] = feature["info"]
+            features[image_feature(camera)] = feature
         features[SUCCESS] = {"dtype": "bool", "shape": [1], "names": None}
         return features | DEFAULT_FEATURES
 
@@ -159,7 +164,9 @@ class _Writer:
         length = len(episode)
         success = np.zeros(length, bool)
         success[-1] = episode.success
-        columns: dict[str, Any] = {STATE: list(episode.state), ACTION: list(episode.actions), SUCCESS: success}
+        columns: dict[str, Any] = {SUCCESS: success}
+        for key, values in ((STATE, episode.state), (ACTION, episode.actions)):
+            columns[key] = values[:, 0] if values.shape[1] == 1 else list(values)
         if self.lossless:
             for camera, pictures in episode.images.items():
                 columns[image_feature(camera)] = [{"bytes": _png(p), "path": None} for p in pictures]
@@ -188,6 +195,13 @@ class _WriterV21(_Writer):
         """Every episode by itself."""
         return [range(index, index + 1) for index in range(len(self.records))]
 
+    def resume(self, done: int) -> None:
+        """Drops the lines of what an interrupted export had begun after the first `done` episodes."""
+        for name in ("episodes", "episodes_stats"):
+            path = self.path / f"meta/{name}.jsonl"
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+            path.write_text("".join(lines[:done]), encoding="utf-8")
+
     def write(self, group: range) -> None:
         """Writes one episode and adds its line to the two episode tables."""
         index = group.start
@@ -199,7 +213,8 @@ class _WriterV21(_Writer):
             ("episodes", {"tasks": [episode.instruction], "length": len(episode)}),
             ("episodes_stats", {"stats": kept}),
         ):
-            _append_line(self.path / f"meta/{name}.jsonl", index, {"episode_index": index, **row})
+            with open(self.path / f"meta/{name}.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps({"episode_index": index, **row}) + "\n")
 
     def finish(self) -> None:
         """Writes the tables of the whole."""
@@ -223,6 +238,9 @@ class _WriterV30(_Writer):
                 groups.append(range(first, index))
                 first = index
         return groups
+
+    def resume(self, done: int) -> None:
+        """Does nothing: every group has files of its own."""
 
     def write(self, group: range) -> None:
         """Writes the files of a group."""
@@ -256,11 +274,12 @@ class _WriterV30(_Writer):
 
     def _total(self) -> dict[str, Any]:
         """Returns the statistics of all frames: exact for vectors, merged for pictures."""
-        vectors = [self.store.segment(segment).vectors() for segment in self.store.segment_ids]
-        total = {
-            STATE: vector_statistics(np.concatenate([state for state, _ in vectors])),
-            ACTION: vector_statistics(np.concatenate([actions for _, actions in vectors])),
-        }
+        segments = {record.segment: self.store.segment(record.segment).vectors() for record in self.records}
+        state, actions = (
+            np.concatenate([segments[r.segment][which][r.start : r.start + r.length] for r in self.records])
+            for which in (0, 1)
+        )
+        total = {STATE: vector_statistics(state), ACTION: vector_statistics(actions)}
         tables = [parquet.read_table(f) for f in sorted((self.path / "meta/episodes").glob("*/*.parquet"))]
         for camera in self.store.embodiment.cameras:
             key = image_feature(camera)
@@ -321,15 +340,9 @@ def _schema(features: dict[str, Any]) -> pyarrow.Schema:
         elif feature["dtype"] != "video":
             (width,) = feature["shape"]
             kind = types[feature["dtype"]]
-            fields.append((key, kind if width == 1 and key not in (STATE, ACTION) else pyarrow.list_(kind, width)))
+            fields.append((key, kind if width == 1 else pyarrow.list_(kind, width)))
     return pyarrow.schema(fields)
 
 
 def _png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def _append_line(path: Path, index: int, row: dict[str, Any]) -> None:
-    """Makes a row the line `index` of a file; what an interrupted export wrote from there on is dropped."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[:index] if path.exists() else []
-    path.write_text("".join([*lines, json.dumps(row) + "\n"]), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,29 +18,41 @@ _CODEC_OPTIONS = {"g": "2", "crf": "30", "preset": "12"}
 PIXEL_FORMAT = "yuv420p"
 
 
-def encode_video(path: Path, pictures: Iterable[np.ndarray], fps: int, size: tuple[int, int]) -> None:
-    """Writes pictures as a video file, frame i at i / fps seconds. Lossy: AV1, crf 30, colours at half resolution.
+class VideoWriter:
+    """Writes a video file, picture i at i / fps seconds. Lossy: AV1, crf 30, colours at half resolution.
 
     Args:
         path: the file, ``.mp4``.
-        pictures: (h, w, 3) uint8 RGB, each.
         fps: frames per second.
-        size: (h, w), both even.
+        size: (h, w) of the pictures, both even.
 
     Raises:
         ValueError: a side is odd.
     """
-    height, width = size
-    if height % 2 or width % 2:
-        raise ValueError(f"a video with {PIXEL_FORMAT} colours needs even sides; got {height} x {width} pictures")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(CODEC, fps, options=_CODEC_OPTIONS)
-        stream.height, stream.width, stream.pix_fmt = height, width, PIXEL_FORMAT
-        for index, picture in enumerate(pictures):
+
+    def __init__(self, path: Path, fps: int, size: tuple[int, int]) -> None:
+        height, width = size
+        if height % 2 or width % 2:
+            raise ValueError(f"a video with {PIXEL_FORMAT} colours needs even sides; got {height} x {width} pictures")
+        self._container = av.open(str(path), "w")
+        self._stream = self._container.add_stream(CODEC, fps, options=_CODEC_OPTIONS)
+        self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, PIXEL_FORMAT
+        self._frames, self._frame_s = 0, Fraction(1, fps)
+
+    def write(self, pictures: np.ndarray) -> None:
+        """Adds pictures, (t, h, w, 3) uint8 RGB."""
+        for picture in pictures:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, fps)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            frame.pts, frame.time_base = self._frames, self._frame_s
+            self._container.mux(self._stream.encode(frame))
+            self._frames += 1
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
 
 
 def decode_video(path: Path, times_s: np.ndarray) -> np.ndarray:

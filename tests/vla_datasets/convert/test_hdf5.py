@@ -135,7 +135,7 @@ def test_aloha_arrives_as_its_recorder_had_it(tmp_path, raw, mapping, compress):
 
 def test_the_channel_order_of_compressed_pictures_must_be_said(tmp_path, raw, mapping):
     write_aloha(tmp_path / "episode_0.hdf5", raw(0, 4), compress=True)
-    with pytest.raises(ForeignError, match="front.order: is missing: the format does not say it"):
+    with pytest.raises(ForeignError, match=r"front\.order: is missing: the format does not say it"):
         MappedDataset(AlohaDataset(tmp_path / "episode_0.hdf5"), mapping(*ALOHA_KEYS))
 
 
