@@ -21,9 +21,9 @@ def draft_mapping(dataset: ForeignDataset) -> str:
     """Returns the text of a mapping file for a data set, with a ``?`` for everything that it does not say."""
     offer = dataset.offer
     lines = [_HEAD.format(path=dataset.path)]
-    lines.append(f"robot: {offer.robot or '?'}")
-    lines.append(f"control_mode: {offer.control_mode or '?'}  # what an action means, e.g. joint_position")
-    lines.append(f"rate_hz: {'?' if offer.rate_hz is None else f'{offer.rate_hz:g}'}")
+    lines.append(f"robot: {json.dumps(offer.robot or '?')}")
+    lines.append(f"control_mode: {json.dumps(offer.control_mode or '?')}  # what an action means, e.g. joint_position")
+    lines.append(f"rate_hz: {json.dumps(offer.rate_hz or '?')}")
     pictures = {key: field for key, field in offer.fields.items() if field.is_picture}
     if pictures:
         lines.append("\ncameras:")

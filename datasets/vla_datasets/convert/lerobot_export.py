@@ -332,16 +332,21 @@ def _picture_columns(key: str) -> list[str]:
 
 
 def _schema(features: dict[str, Any]) -> pyarrow.Schema:
+    """Returns the columns of a table, with the metadata by which Hugging Face's ``datasets`` knows pictures."""
     types = {"float32": pyarrow.float32(), "int64": pyarrow.int64(), "bool": pyarrow.bool_()}
     fields: list[tuple[str, pyarrow.DataType]] = []
+    known: dict[str, Any] = {}
     for key, feature in features.items():
         if feature["dtype"] == "image":
             fields.append((key, pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])))
+            known[key] = {"_type": "Image"}
         elif feature["dtype"] != "video":
             (width,) = feature["shape"]
             kind = types[feature["dtype"]]
             fields.append((key, kind if width == 1 else pyarrow.list_(kind, width)))
-    return pyarrow.schema(fields)
+            value = {"dtype": feature["dtype"], "_type": "Value"}
+            known[key] = value if width == 1 else {"feature": value, "length": width, "_type": "Sequence"}
+    return pyarrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": known}})})
 
 
 def _png(picture: np.ndarray) -> bytes:
