@@ -79,8 +79,8 @@ class ForeignDataset(Protocol):
         ...
 
     @property
-    def lengths(self) -> Mapping[str, int]:
-        """Episode id -> frames, in order. The ids stay the same when the data set grows."""
+    def lengths(self) -> Mapping[str, int | None]:
+        """Episode id -> frames (None where only reading tells), in order. Ids stay when the data set grows."""
         ...
 
     def read(self, episode: str, keys: Collection[str]) -> dict[str, np.ndarray | str]:

@@ -37,12 +37,19 @@ def _lerobot(path: Path) -> ForeignDataset:
     return LeRobotDataset(path)
 
 
+def _rlds(path: Path) -> ForeignDataset:
+    from vla_datasets.convert.rlds import RldsDataset
+
+    return RldsDataset(path)
+
+
 # Read through a mapping file. ROS 2 bags have their robot file instead.
 FORMATS: dict[str, Callable[[Path], ForeignDataset]] = {
     "diffusion-policy": _replay_zarr,
     "robomimic": _robomimic,
     "aloha": _aloha,
     "lerobot": _lerobot,
+    "rlds": _rlds,
 }
 
 

@@ -68,9 +68,10 @@ class InPlaceStore:
     def _record(self, index: int, source_id: str) -> EpisodeRecord:
         task, instruction, success = self._source.read_texts(source_id)
         digest = hashlib.sha256(json.dumps([task, instruction, success]).encode())
-        for vectors in self._source.read_vectors(source_id):
-            digest.update(vectors.tobytes())
-        length = self._source.lengths[source_id]
+        vectors = self._source.read_vectors(source_id)
+        for values in vectors:
+            digest.update(values.tobytes())
+        length = len(vectors[1])
         return EpisodeRecord(
             start=0,
             length=length,

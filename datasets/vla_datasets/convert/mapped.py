@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
@@ -27,7 +29,7 @@ class MappedDataset:
 
     Attributes:
         embodiment: of every episode.
-        lengths: source id -> frames of the episode, in order.
+        lengths: source id -> frames of the episode (None where only reading tells), in order.
 
     Raises:
         ForeignError: the mapping names a key or column that is not there, leaves something open or contradicts the
@@ -37,9 +39,12 @@ class MappedDataset:
     def __init__(self, dataset: ForeignDataset, mapping: MappingFile, *, name: str = "") -> None:
         self._dataset, self._mapping = dataset, mapping
         self.path = dataset.path
-        self._prefix = name or dataset.path.name.removesuffix(".zip").split(".")[0]
+        self._prefix = name or _bare(dataset.path)
         self._ahead = max(part.ahead for part in mapping.action)
-        self.lengths = {f"{self._prefix}/{key}": n - self._ahead for key, n in dataset.lengths.items()}
+        self.lengths = {
+            f"{self._prefix}/{key}": None if frames is None else frames - self._ahead
+            for key, frames in dataset.lengths.items()
+        }
         offer = dataset.offer
         if offer.rate_hz and mapping.rate_hz and abs(offer.rate_hz - mapping.rate_hz) > 1e-6 * offer.rate_hz:
             raise self._error("rate_hz", f"is {mapping.rate_hz:g}, but the data set says {offer.rate_hz:g}")
@@ -98,7 +103,10 @@ class MappedDataset:
     def _found(self, source_id: str, keys: set[str]) -> dict[str, np.ndarray | str]:
         episode = source_id.removeprefix(f"{self._prefix}/")
         found = self._dataset.read(episode, keys)
+        arrays = [value for value in found.values() if not isinstance(value, str)]
         length = self._dataset.lengths[episode]
+        if length is None:
+            length = len(arrays[0]) if arrays else self._ahead + 1
         for key, value in found.items():
             if not isinstance(value, str) and len(value) != length:
                 raise ForeignError(
@@ -128,7 +136,8 @@ class MappedDataset:
         return values.astype(np.float32)
 
     def _pictures(self, camera: CameraPart, found: dict[str, np.ndarray | str], source_id: str) -> np.ndarray:
-        pictures = np.asarray(found[camera.key])[: self.lengths[source_id]]
+        pictures = np.asarray(found[camera.key])
+        pictures = pictures[: len(pictures) - self._ahead]
         if pictures.shape[-1] != 3:
             pictures = np.moveaxis(pictures, 1, -1)
         pictures = self._grey_levels(camera, pictures, source_id)
@@ -210,6 +219,13 @@ class MappedDataset:
 
     def _error(self, place: str, message: str) -> ForeignError:
         return ForeignError(f"{self._mapping.path}: {place}: {message}")
+
+
+def _bare(path: Path) -> str:
+    name = path.absolute().name
+    for suffix in (".zip", ".zarr", ".hdf5", ".h5"):
+        name = name.removesuffix(suffix)
+    return name
 
 
 def _resize(pictures: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
