@@ -11,6 +11,7 @@ from typing import Protocol
 
 from vla_datasets.image_codecs import Buffer
 from vla_datasets.lock import Lock, WriterLock
+from vla_datasets.schema import StoreError
 from vla_datasets.shards import Fetch
 
 LOCK_NAME = "writer.lock"
@@ -31,12 +32,13 @@ class StoreFiles(Protocol):
         """Returns a file; FileNotFoundError when there is none."""
         ...
 
-    def ranges(self, name: str) -> Fetch:
-        """Returns a reader of byte ranges of a file that will not change; FileNotFoundError when there is none."""
-        ...
+    def ranges(self, name: str, size: int) -> Fetch:
+        """Returns a reader of byte ranges of a file of that size that will not change.
 
-    def size(self, name: str) -> int:
-        """Returns the size of a file in bytes; FileNotFoundError when there is none."""
+        Raises:
+            FileNotFoundError: there is no such file.
+            StoreError: it is of another size (where that is known before anything is read).
+        """
         ...
 
     def children(self, directory: str) -> list[str]:
@@ -45,6 +47,10 @@ class StoreFiles(Protocol):
 
     def write(self, name: str, parts: Sequence[Buffer]) -> None:
         """Writes a new file from its consecutive parts, durably once `sync` has returned."""
+        ...
+
+    def segment_id(self, number: int) -> str:
+        """Returns the id of a new segment: the number, with what keeps it apart from those of other writers."""
         ...
 
     def adopt(self, name: str, source: StoreFiles, source_name: str) -> bool:
@@ -83,17 +89,14 @@ class LocalFiles:
         """Returns a file."""
         return (self.root / name).read_bytes()
 
-    def ranges(self, name: str) -> Fetch:
+    def ranges(self, name: str, size: int) -> Fetch:
         """Returns a reader that maps the file: only what is touched is read, and nothing is copied."""
         with open(self.root / name, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                return lambda begin, end: memoryview(b"")
+            found = os.fstat(file.fileno()).st_size
+            if found != size:
+                raise StoreError(f"{file.name} is torn: it has {found} of {size} bytes; restore it from a copy")
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return lambda begin, end: view[begin:end]
-
-    def size(self, name: str) -> int:
-        """Returns the size of a file in bytes."""
-        return (self.root / name).stat().st_size
 
     def children(self, directory: str) -> list[str]:
         """Returns what lies directly in a directory."""
@@ -105,6 +108,10 @@ class LocalFiles:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_synced(path, parts, os.O_EXCL)
+
+    def segment_id(self, number: int) -> str:
+        """Returns the number: the kernel's lock admits no other writer."""
+        return f"{number:06d}"
 
     def adopt(self, name: str, source: StoreFiles, source_name: str) -> bool:
         """Hard-links a file of another directory of the same file system."""

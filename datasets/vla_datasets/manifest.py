@@ -77,17 +77,19 @@ class Manifest:
 
     def with_segments(self, segments: Sequence[Segment]) -> Manifest:
         """Returns a manifest with these segments instead, whose ids it will not give out again."""
-        number = max([self.next_segment, *(int(segment.id) + 1 for segment in segments)])
+        # An object store's ids have the number and a suffix that no other writer has.
+        number = max([self.next_segment, *(int(segment.id.partition("-")[0]) + 1 for segment in segments)])
         return replace(self, segments=tuple(segments), next_segment=number)
 
     def without(self, source_ids: Collection[str]) -> Manifest:
-        """Returns a manifest in which these episodes are deleted; a segment without live episodes is dropped."""
-        segments: list[Segment] = []
-        for segment in self.segments:
-            gone = {position for position, row in enumerate(segment.rows) if row.source_id in source_ids}
-            deleted = segment.deleted | gone
-            if len(deleted) < len(segment.rows):
-                segments.append(replace(segment, deleted=deleted))
+        """Returns a manifest in which these episodes are deleted."""
+        segments = [
+            replace(
+                segment,
+                deleted=segment.deleted | {i for i, row in enumerate(segment.rows) if row.source_id in source_ids},
+            )
+            for segment in self.segments
+        ]
         return replace(self, segments=tuple(segments))
 
     def keeping(self, keep: Mapping[str, tuple[tuple[int, int], ...]]) -> Manifest:

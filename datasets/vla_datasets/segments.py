@@ -12,7 +12,7 @@ from vla_datasets.files import StoreFiles
 from vla_datasets.image_codecs import IMAGE_CODECS, Buffer
 from vla_datasets.manifest import Segment
 from vla_datasets.schema import ACTION_KEY, STATE_KEY, EpisodeRow, Layout, StoreError, image_key, stream_key
-from vla_datasets.shards import FRAMES_PER_SHARD, Fetch, decode_frames, read_chunks
+from vla_datasets.shards import FRAMES_PER_SHARD, decode_frames, read_chunks
 
 SEGMENTS = "segments"
 
@@ -64,8 +64,12 @@ class SegmentReader:
         codec = IMAGE_CODECS[self._layout.image_codec]
         for shard in range(start // FRAMES_PER_SHARD, (start + len(out) - 1) // FRAMES_PER_SHARD + 1):
             name, first, rows = self._overlap(camera, shard, start, len(out))
-            fetch, size, path = self._shard(name)
-            decode_frames(fetch, size, codec, first, out[rows], path)
+            path, size = self._path(name), self._segment.files[name].size
+            try:
+                fetch = self._files.ranges(f"{SEGMENTS}/{self._segment.id}/{name}", size)
+                decode_frames(fetch, size, codec, first, out[rows], path)
+            except FileNotFoundError as error:
+                raise missing_file(path) from error
 
     def read_shard(self, camera: str, shard: int, spans: Sequence[tuple[int, np.ndarray]]) -> int:
         """Reads one whole shard, checks its sha256 and decodes what the spans want of it.
@@ -138,20 +142,6 @@ class SegmentReader:
         begin, end = max(start, base), min(start + length, base + FRAMES_PER_SHARD)
         return shard_name(camera, shard), begin - base, slice(begin - start, end - start)
 
-    def _shard(self, name: str) -> tuple[Fetch, int, str]:
-        """Returns a reader of a shard, its size and its path; only the size is checked."""
-        path = self._path(name)
-        file = f"{SEGMENTS}/{self._segment.id}/{name}"
-        expected = self._segment.files[name].size
-        try:
-            found = self._files.size(file)
-            fetch = self._files.ranges(file)
-        except FileNotFoundError as error:
-            raise missing_file(path) from error
-        if found != expected:
-            raise StoreError(f"{path} is torn: it has {found} of {expected} bytes; restore it from a copy")
-        return fetch, expected, path
-
     def _chunks(self, camera: str, begin: int, end: int) -> list[Buffer]:
         """Returns the encoded frames [begin, end) of a camera from shards whose sha256 was checked."""
         chunks: list[Buffer] = []
@@ -203,4 +193,7 @@ def shard_name(camera: str, shard: int) -> str:
 
 def missing_file(path: str) -> StoreError:
     """Returns the error of a committed file that is not there."""
-    return StoreError(f"{path} is missing though the manifest names it: restore it from a copy")
+    return StoreError(
+        f"{path} is missing though the manifest names it: if the store was compacted meanwhile open it again, "
+        f"else restore the file from a copy"
+    )

@@ -115,6 +115,11 @@ class DemonstrationStore:
         """The committed segments, in the order of the commits."""
         return tuple(self._readers)
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all committed files but the manifest, those of deleted episodes included."""
+        return sum(file.size for segment in self.manifest.segments for file in segment.files.values())
+
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 of layout and live episodes; where they lie does not count."""
@@ -206,4 +211,8 @@ def _require_empty(files: StoreFiles) -> None:
 
 def files_at(path: str | Path) -> StoreFiles:
     """Returns the place that a path or URL names."""
+    if isinstance(path, str) and "://" in path:
+        from vla_datasets.object_files import ObjectFiles
+
+        return ObjectFiles(path)
     return LocalFiles(Path(path))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from vla_datasets.checks import check_episode, check_ranges
+from vla_datasets.compaction import compaction_groups, is_whole_segment
 from vla_datasets.encoding import encode_episodes
-from vla_datasets.files import TEMPORARY_NAME
+from vla_datasets.files import TEMPORARY_NAME, StoreFiles
 from vla_datasets.lock import Lock
-from vla_datasets.manifest import Manifest, read_manifest
+from vla_datasets.manifest import Manifest, Segment, read_manifest
 from vla_datasets.schema import Episode, EpisodeRecord, StoreError
-from vla_datasets.segment_writer import GROUP_METADATA, write_segment
+from vla_datasets.segment_writer import GROUP_METADATA, adopt_segment, write_segment
 from vla_datasets.segments import SEGMENTS
 from vla_policy.config import nearest
 
@@ -60,7 +63,7 @@ class Writer:
             if not episodes:
                 return
             self._is_dirty = True
-            identifier = f"{manifest.next_segment:06d}"
+            identifier = self._store.files.segment_id(manifest.next_segment)
             encoded = encode_episodes(episodes, manifest.layout)
             segment = write_segment(self._store.files, identifier, encoded, manifest.layout)
             self._commit(manifest.with_segments([*manifest.segments, segment]))
@@ -97,6 +100,74 @@ class Writer:
             if checked:
                 self._commit(manifest.keeping(checked))
 
+    def adopt(self, selections: Sequence[tuple[StoreFiles, Sequence[Segment], Collection[str]]]) -> None:
+        """Adds episodes of other stores of the same layout with their segments, which are shared, not rewritten.
+
+        Args:
+            selections: (the other store's files, its segments, source ids of the episodes to take). Episodes that
+                this store already holds, bit for bit, are not added again.
+
+        Raises:
+            ValueError: this store has another episode of the same source id; nothing is changed.
+            StoreError: as `append`, or a file of the other store is missing or changed.
+        """
+        with self._change("merge") as manifest:
+            held = {row.source_id: row for segment in manifest.segments for row in segment.live}
+            segments = list(manifest.segments)
+            number = manifest.next_segment
+            for files, others, wanted in selections:
+                for other in others:
+                    dropped: set[int] = set()
+                    for position, row in enumerate(other.rows):
+                        if position in other.deleted or row.source_id not in wanted:
+                            dropped.add(position)
+                        elif row.source_id in held:
+                            if replace(row, start=0) != replace(held[row.source_id], start=0):
+                                raise ValueError(
+                                    f"episode {row.source_id!r} of {files.root} differs from the one of that source_id "
+                                    f"in {self._store.path} or in another source: delete one of the two"
+                                )
+                            dropped.add(position)
+                        else:
+                            held[row.source_id] = row
+                    if len(dropped) == len(other.rows):
+                        continue
+                    self._is_dirty = True
+                    adopted = adopt_segment(self._store.files, self._store.files.segment_id(number), files, other)
+                    segments.append(replace(adopted, deleted=frozenset(dropped)))
+                    number += 1
+            if number > manifest.next_segment:
+                self._commit(manifest.with_segments(segments))
+
+    def compact(self) -> None:
+        """Rewrites the live episodes of segments that hold deleted ones or few frames, and removes those segments.
+
+        Frames are copied as they are encoded, every byte checked. Stores that were opened before lose the removed
+        segments: open them again.
+
+        Raises:
+            StoreError: as `append`, or a file is missing or not the one that was committed.
+        """
+        with self._change("compaction") as manifest:
+            store = self._store
+            segments: list[Segment] = []
+            number = manifest.next_segment
+            for group in compaction_groups(manifest.segments):
+                if is_whole_segment(group):
+                    segments.append(group[0][0])
+                    continue
+                self._is_dirty = True
+                encoded = [
+                    episode
+                    for identifier, pairs in groupby(group, key=lambda pair: pair[0].id)
+                    for episode in store.segment(identifier).read_encoded([row for _, row in pairs])
+                ]
+                segments.append(write_segment(store.files, store.files.segment_id(number), encoded, manifest.layout))
+                number += 1
+            if tuple(segments) != manifest.segments:
+                self._commit(manifest.with_segments(segments))
+            self._drop_unnamed()
+
     def _find(self, source_ids: Collection[str]) -> dict[str, EpisodeRecord]:
         records = {record.source_id: record for record in self._store.episodes}
         for name in source_ids:
@@ -107,41 +178,56 @@ class Writer:
     @contextmanager
     def _change(self, what: str) -> Iterator[Manifest]:
         """Yields the current manifest to start from; after a failure everything uncommitted is removed."""
-        if not self._lock.is_held:
-            raise StoreError(
-                f"{self._store.path}: {what} needs the writer lock, within `with store.writer()` and "
-                f"in the process that opened it"
-            )
+        self._require_lock(what)
         if self._is_dirty:
             self._recover()
         before = self._store.manifest
         try:
             yield before
-        except OSError as error:
-            self._recover()
+        except (OSError, ValueError) as error:
+            if self._is_dirty:
+                self._recover()
+            if not isinstance(error, OSError):
+                raise
             is_same = self._store.manifest == before
             state = "the store is unchanged" if is_same else "it was committed, but may not survive a power loss"
             where = f" at {error.filename}" if error.filename else ""
             raise StoreError(f"{self._store.path}: {what} failed{where}: {error.strerror or error}; {state}") from error
 
     def _commit(self, manifest: Manifest) -> None:
+        self._require_lock("a commit")
         self._is_dirty = True
         self._store.files.replace_manifest(manifest.to_bytes())
         self._store.refresh(manifest)
         self._is_dirty = False
 
+    def _require_lock(self, what: str) -> None:
+        if not self._lock.is_held:
+            raise StoreError(
+                f"{self._store.path}: {what} needs the writer lock, within `with store.writer()` and in the process "
+                f"that opened it; the lock of an object store is lost when it cannot be renewed"
+            )
+
     def _recover(self) -> None:
         """Reads the manifest again and removes what it does not name."""
+        self._require_lock("clearing up")
         store = self._store
         store.refresh(read_manifest(store.files))
-        named = {GROUP_METADATA, *store.segment_ids}
-        dropped = [f"{SEGMENTS}/{name}" for name in store.files.children(SEGMENTS) if name not in named]
-        if TEMPORARY_NAME in store.files.children(""):
+        dropped = self._drop_unnamed()
+        if dropped:
+            _log.warning("%s: dropped what an interrupted change left behind: %s", store.path, ", ".join(dropped))
+        self.recovered += dropped
+        self._is_dirty = False
+
+    def _drop_unnamed(self) -> tuple[str, ...]:
+        """Removes what the manifest does not name and returns what that was."""
+        files = self._store.files
+        named = {GROUP_METADATA, *self._store.segment_ids}
+        dropped = [f"{SEGMENTS}/{name}" for name in files.children(SEGMENTS) if name not in named]
+        if TEMPORARY_NAME in files.children(""):
             dropped.append(TEMPORARY_NAME)
         for name in dropped:
-            store.files.remove(name)
+            files.remove(name)
         if dropped:
-            store.files.sync(SEGMENTS)
-            _log.warning("%s: dropped what an interrupted change left behind: %s", store.path, ", ".join(dropped))
-        self.recovered += tuple(dropped)
-        self._is_dirty = False
+            files.sync(SEGMENTS)
+        return tuple(dropped)

@@ -26,8 +26,50 @@ def _export() -> Callable[..., Any]:
     return export_data
 
 
+def _delete() -> Callable[..., Any]:
+    from vla_policy.cli.data.delete import delete
+
+    return delete
+
+
+def _keep() -> Callable[..., Any]:
+    from vla_policy.cli.data.keep import keep
+
+    return keep
+
+
+def _merge() -> Callable[..., Any]:
+    from vla_policy.cli.data.merge import merge
+
+    return merge
+
+
+def _split() -> Callable[..., Any]:
+    from vla_policy.cli.data.split import split
+
+    return split
+
+
+def _compact() -> Callable[..., Any]:
+    from vla_policy.cli.data.compact import compact
+
+    return compact
+
+
+def _verify() -> Callable[..., Any]:
+    from vla_policy.cli.data.verify import verify
+
+    return verify
+
+
 VERBS: Commands = {
     "info": ("what a store holds, on one screen", _info),
     "import": ("add demonstrations of another format to a store", _import),
     "export": ("write a store in another format", _export),
+    "delete": ("make episodes stop to count", _delete),
+    "keep": ("set which frames training may use", _keep),
+    "merge": ("add the episodes of some stores to another", _merge),
+    "split": ("make a store of every task, outcome or split", _split),
+    "compact": ("give back the room of deleted episodes", _compact),
+    "verify": ("check every byte against its checksum", _verify),
 }
