@@ -108,7 +108,7 @@ def test_the_check_sees_what_it_should(package: str, relative: str, source: str,
     ("package", "extras"),
     [
         ("vla_policy", []),
-        ("vla_datasets", ["train", "convert"]),
+        ("vla_datasets", ["train", "convert", "view"]),
         ("sim_envs", ["sim", "train"]),
         ("ros2_nodes", ["sim"]),
     ],

@@ -62,6 +62,18 @@ def _verify() -> Callable[..., Any]:
     return verify
 
 
+def _validate() -> Callable[..., Any]:
+    from vla_policy.cli.data.validate import validate
+
+    return validate
+
+
+def _view() -> Callable[..., Any]:
+    from vla_policy.cli.data.view import view
+
+    return view
+
+
 VERBS: Commands = {
     "info": ("what a store holds, on one screen", _info),
     "import": ("add demonstrations of another format to a store", _import),
@@ -72,4 +84,6 @@ VERBS: Commands = {
     "split": ("make a store of every task, outcome or split", _split),
     "compact": ("give back the room of deleted episodes", _compact),
     "verify": ("check every byte against its checksum", _verify),
+    "validate": ("find what is wrong with the demonstrations of a store", _validate),
+    "view": ("look at demonstrations in a browser or in rerun", _view),
 }
