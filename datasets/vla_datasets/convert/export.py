@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vla_datasets.store import DemonstrationStore
 
@@ -19,7 +21,7 @@ class PartialExport:
         store: what is exported.
         out: where to.
         format: name of the format.
-        make: makes the empty data set in a directory that is not there yet.
+        make: makes the empty data set in a directory.
 
     Attributes:
         path: the partial directory.
@@ -35,28 +37,36 @@ class PartialExport:
             raise FileExistsError(f"{out} exists: choose another path, or delete it")
         self._out, self.path = out, out.with_name(out.name + ".partial")
         self._identity = {"format": format, "fingerprint": store.fingerprint}
-        self.done = 0
-        if not (self.path / STATE_NAME).exists():
-            if self.path.exists() and any(self.path.iterdir()):
+        state = self._read()
+        if state is None or state["episodes"] is None:  # not begun, or killed while it was being made
+            if state is None and self.path.exists() and any(self.path.iterdir()):
                 raise FileExistsError(f"{self.path} is not empty and holds no export: delete it")
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path.mkdir(parents=True)
+            self._write(None)
             make(self.path)
-            self.commit(0)
-        state = json.loads((self.path / STATE_NAME).read_text(encoding="utf-8"))
-        self.done = state.pop("episodes")
+            self._write(0)
+            state = self._read() or {}
+        self.done: int = state.pop("episodes")
         if state != self._identity:
-            raise ValueError(
-                f"{self.path} is a partial export of other data or format: delete it, or choose another path"
-            )
+            raise ValueError(f"{self.path} is a partial export of other data or format: delete it, or use another path")
 
     def commit(self, done: int) -> None:
         """Notes that the first `done` episodes are complete."""
-        temporary = self.path / f"{STATE_NAME}.tmp"
+        self._write(done)
+        self.done = done
+
+    def _read(self) -> dict[str, Any] | None:
+        path = self.path / STATE_NAME
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def _write(self, done: int | None) -> None:
+        temporary = self._out.with_name(f"{self._out.name}.{STATE_NAME}.tmp")
         temporary.write_text(json.dumps({**self._identity, "episodes": done}), encoding="utf-8")
         os.replace(temporary, self.path / STATE_NAME)
-        self.done = done
 
     def finish(self) -> None:
         """Makes the export appear at its place."""
-        (self.path / STATE_NAME).unlink()
         os.sync()
         os.rename(self.path, self._out)
+        (self._out / STATE_NAME).unlink()

@@ -76,7 +76,7 @@ def export_lerobot(
     if odd and not lossless:
         raise ValueError(f"camera {odd[0]!r} has an odd side, which video cannot have: export with --lossless")
     kind = "png" if lossless else "video"
-    export = PartialExport(store, out, f"lerobot-{version}-{kind}", lambda path: (path / "meta").mkdir(parents=True))
+    export = PartialExport(store, out, f"lerobot-{version}-{kind}", lambda path: (path / "meta").mkdir())
     writer = (_WriterV21 if version == "v2.1" else _WriterV30)(store, export.path, version, lossless)
     writer.resume(export.done)
     on_progress(export.done, len(store.episodes))

@@ -74,7 +74,7 @@ def _make(store: DemonstrationStore, path: Path) -> None:
     frames = sum(record.length for record in records)
     kept = {key: [getattr(record, key) for record in records] for key in EXPORT_TEXTS}
     attributes = {EXPORT_ATTRIBUTE: {"embodiment": body.to_json(), **kept}}
-    root = zarr.open_group(path, mode="w", zarr_format=2, attributes=attributes)
+    root = zarr.create_group(path, zarr_format=2, attributes=attributes)
     shapes = {camera: ((height, width, 3), np.uint8) for camera, (height, width) in body.cameras.items()}
     shapes |= {"state": ((len(body.state),), np.float32), "action": ((len(body.action),), np.float32)}
     shapes[_SUCCESS] = ((), np.uint8)

@@ -92,7 +92,7 @@ def test_a_bad_episode_is_refused_by_name_and_the_rest_arrives(tmp_path, buffer,
     root["data/state"][6, 1] = np.nan
     progress = import_episodes(MappedDataset(ReplayZarr(buffer), mapping()), tmp_path / "store")
     assert progress.imported == 2 and progress.finished
-    assert "frame 1, shoulder is nan" in progress.refused["toy/000001"]
+    assert "row 1, shoulder is nan" in progress.refused["toy/000001"]
 
 
 def test_reading_in_place_gives_the_batches_of_the_imported_store(tmp_path, buffer, mapping):
