@@ -28,33 +28,53 @@ _UNIFORM_NS = 1_000  # points of a trajectory may be this far from equal spacing
 class TimeMessage(Protocol):
     """``builtin_interfaces/msg/Time`` or ``Duration``."""
 
-    sec: int
-    nanosec: int
+    @property
+    def sec(self) -> int: ...  # noqa: D102
+
+    @property
+    def nanosec(self) -> int: ...  # noqa: D102
 
 
 class ImageMessage(Protocol):
     """``sensor_msgs/msg/Image``."""
 
-    height: int
-    width: int
-    encoding: str
-    step: int
-    data: Any
+    @property
+    def height(self) -> int: ...  # noqa: D102
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+
+    @property
+    def encoding(self) -> str: ...  # noqa: D102
+
+    @property
+    def step(self) -> int: ...  # noqa: D102
+
+    @property
+    def data(self) -> Any: ...  # noqa: D102
 
 
 class JointStateMessage(Protocol):
     """``sensor_msgs/msg/JointState``."""
 
-    name: Any
-    position: Any
+    @property
+    def name(self) -> Any: ...  # noqa: D102
+
+    @property
+    def position(self) -> Any: ...  # noqa: D102
 
 
 class TrajectoryMessage(Protocol):
     """``trajectory_msgs/msg/JointTrajectory``."""
 
-    header: Any
-    joint_names: Any
-    points: Any
+    @property
+    def header(self) -> Any: ...  # noqa: D102
+
+    @property
+    def joint_names(self) -> Any: ...  # noqa: D102
+
+    @property
+    def points(self) -> Any: ...  # noqa: D102
 
 
 class MessageError(ValueError):

@@ -63,7 +63,7 @@ class AlohaDataset:
             fields = frame_arrays(content, self.lengths[episode])
             for key, field in list(fields.items()):
                 if key.startswith(_IMAGES) and len(field.shape) == 1:
-                    first = _decode(content[key][:1], f"{file}: {key}")
+                    first = _decode(read_array(content, key, file)[:1], f"{file}: {key}")
                     fields[key] = Field(first.shape[1:], "uint8", order_is_unknown=True)
         return Offer(fields)
 

@@ -48,8 +48,9 @@ def frame_arrays(group: h5py.Group, length: int) -> dict[str, Field]:
     found: dict[str, Field] = {}
 
     def visit(key: str, item: object) -> None:
-        is_array = isinstance(item, h5py.Dataset) and item.ndim > 0 and item.dtype.kind in "buif"
-        if is_array and item.shape[0] == length:
+        if not isinstance(item, h5py.Dataset) or item.ndim == 0:
+            return
+        if item.dtype.kind in "buif" and item.shape[0] == length:
             found[key] = Field(tuple(item.shape[1:]), str(item.dtype))
 
     group.visititems(visit)

@@ -225,6 +225,6 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _read_table(path: Path, columns: list[str] | None = None, filters: Any = None) -> pyarrow.Table:
     try:
-        return parquet.read_table(path, columns=columns, filters=filters, partitioning=None)
+        return parquet.read_table(path, columns=columns, filters=filters, partitioning=None)  # type: ignore[arg-type]
     except (OSError, pyarrow.ArrowException) as error:
         raise ForeignError(f"{path} is missing, torn or without {columns}: {error}") from error

@@ -8,13 +8,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 
 from vla_datasets.convert.export import PartialExport
 from vla_datasets.convert.lerobot import DEFAULT_FEATURES, INFO
+from vla_datasets.convert.lerobot_statistics import (
+    PICTURE_STATISTICS,
+    QUANTILES,
+    merge_picture_statistics,
+    picture_statistics,
+    vector_statistics,
+)
+from vla_datasets.convert.lerobot_tables import image_feature, png, table_schema, task_table
 from vla_datasets.convert.video import PIXEL_FORMAT, VideoWriter
 from vla_datasets.schema import Episode
 from vla_datasets.store import DemonstrationStore
@@ -22,8 +29,6 @@ from vla_datasets.store import DemonstrationStore
 STATE, ACTION, SUCCESS = "observation.state", "action", "next.success"
 CHUNK_FILES = 1000
 _FILE_FRAMES = 5000  # of v3.0: frames that share a file
-_SAMPLED_PICTURES = 50  # an episode, for the statistics
-_QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 _DATA = {
     "v2.1": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
     "v3.0": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
@@ -107,7 +112,7 @@ class _Writer:
     def write_files(self, group: range, table: str, video: str) -> Iterator[tuple[Episode, dict[str, Any]]]:
         """Writes table and videos of a group, episode by episode; yields each with its statistics."""
         with ExitStack() as files:
-            writer = files.enter_context(parquet.ParquetWriter(self._made(table), _schema(self.features)))
+            writer = files.enter_context(parquet.ParquetWriter(self._made(table), table_schema(self.features)))
             videos: dict[str, VideoWriter] = {}
             for camera, size in {} if self.lossless else self.store.embodiment.cameras.items():
                 path = self._made(video.format(video_key=image_feature(camera)))
@@ -117,7 +122,7 @@ class _Writer:
                 writer.write_table(self._table(index, episode))
                 for camera, file in videos.items():
                     file.write(episode.images[camera])
-                yield episode, self._statistics(episode)
+                yield episode, _statistics(episode)
 
     def write_info(self, extra: dict[str, Any]) -> None:
         """Writes ``info.json``, the last file of all."""
@@ -169,22 +174,13 @@ class _Writer:
             columns[key] = values[:, 0] if values.shape[1] == 1 else list(values)
         if self.lossless:
             for camera, pictures in episode.images.items():
-                columns[image_feature(camera)] = [{"bytes": _png(p), "path": None} for p in pictures]
+                columns[image_feature(camera)] = [{"bytes": png(p), "path": None} for p in pictures]
         columns["timestamp"] = (np.arange(length) / self.fps).astype(np.float32)
         columns["frame_index"] = np.arange(length)
         columns["episode_index"] = np.full(length, index)
         columns["index"] = np.arange(self.starts[index], self.starts[index + 1])
         columns["task_index"] = np.full(length, self.tasks[episode.instruction])
-        return pyarrow.table(columns, schema=_schema(self.features))
-
-    def _statistics(self, episode: Episode) -> dict[str, dict[str, Any]]:
-        found = {STATE: vector_statistics(episode.state), ACTION: vector_statistics(episode.actions)}
-        for camera, pictures in episode.images.items():
-            sample = pictures[:: max(1, len(pictures) // _SAMPLED_PICTURES)].astype(np.float64) / 255
-            statistics = {name: f(sample, axis=(0, 1, 2)) for name, f in _REDUCTIONS.items()}
-            shaped = {name: value.reshape(3, 1, 1).tolist() for name, value in statistics.items()}
-            found[image_feature(camera)] = shaped | {"count": [len(sample)]}
-        return found
+        return pyarrow.table(columns, schema=table_schema(self.features))
 
 
 class _WriterV21(_Writer):
@@ -208,7 +204,7 @@ class _WriterV21(_Writer):
         names = {"episode_chunk": index // CHUNK_FILES, "episode_index": index}
         video = _VIDEO["v2.1"].replace("{video_key}", "{{video_key}}").format(**names)
         ((episode, statistics),) = self.write_files(group, _DATA["v2.1"].format(**names), video)
-        kept = {key: {k: v for k, v in s.items() if k not in _QUANTILES} for key, s in statistics.items()}
+        kept = {key: {k: v for k, v in s.items() if k not in QUANTILES} for key, s in statistics.items()}
         for name, row in (
             ("episodes", {"tasks": [episode.instruction], "length": len(episode)}),
             ("episodes_stats", {"stats": kept}),
@@ -267,8 +263,7 @@ class _WriterV30(_Writer):
 
     def finish(self) -> None:
         """Writes the tables of the whole."""
-        words = pyarrow.table({"task_index": list(self.tasks.values()), _PANDAS_INDEX: list(self.tasks)})
-        parquet.write_table(words.replace_schema_metadata({"pandas": json.dumps(_PANDAS)}), self.path / _TASKS)
+        parquet.write_table(task_table(self.tasks), self.path / _TASKS)
         (self.path / "meta/stats.json").write_text(json.dumps(self._total(), indent=4), encoding="utf-8")
         self.write_info({"data_files_size_in_mb": 100, "video_files_size_in_mb": 200})
 
@@ -281,73 +276,20 @@ class _WriterV30(_Writer):
         )
         total = {STATE: vector_statistics(state), ACTION: vector_statistics(actions)}
         tables = [parquet.read_table(f) for f in sorted((self.path / "meta/episodes").glob("*/*.parquet"))]
-        for camera in self.store.embodiment.cameras:
-            key = image_feature(camera)
-            rows = [row for table in tables for row in table.select(_picture_columns(key)).to_pylist()]
-            columns = {name: np.array([row[f"stats/{key}/{name}"] for row in rows]) for name in (*_REDUCTIONS, "count")}
-            weight = columns["count"].reshape(-1, 1, 1, 1) / columns["count"].sum()
-            mean = (weight * columns["mean"]).sum(axis=0)
-            square = (weight * (columns["std"] ** 2 + columns["mean"] ** 2)).sum(axis=0)
-            total[key] = {
-                "min": columns["min"].min(axis=0).tolist(),
-                "max": columns["max"].max(axis=0).tolist(),
-                "mean": mean.tolist(),
-                "std": np.sqrt(np.maximum(square - mean**2, 0.0)).tolist(),
-                "count": [int(columns["count"].sum())],
-            }
+        for key in map(image_feature, self.store.embodiment.cameras):
+            total[key] = merge_picture_statistics(
+                [
+                    {name: row[f"stats/{key}/{name}"] for name in PICTURE_STATISTICS}
+                    for table in tables
+                    for row in table.select([f"stats/{key}/{name}" for name in PICTURE_STATISTICS]).to_pylist()
+                ]
+            )
         return total
 
 
-_REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}
 _TASKS = "meta/tasks.parquet"
-_PANDAS_INDEX = "__index_level_0__"
-# What makes pandas take the words for the index, as LeRobot reads the table.
-_PANDAS = {
-    "index_columns": [_PANDAS_INDEX],
-    "column_indexes": [],
-    "columns": [
-        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64",
-         "metadata": None},
-        {"name": None, "field_name": _PANDAS_INDEX, "pandas_type": "unicode", "numpy_type": "object",
-         "metadata": None},
-    ],
-}  # fmt: skip
 
 
-def image_feature(camera: str) -> str:
-    """Returns LeRobot's key of a camera."""
-    return f"observation.images.{camera}"
-
-
-def vector_statistics(values: np.ndarray) -> dict[str, Any]:
-    """Returns min, max, mean, std, exact quantiles and count over the frames of a (t, d) array, as lists."""
-    exact = values.astype(np.float64)
-    found = {name: reduce(exact, axis=0).tolist() for name, reduce in _REDUCTIONS.items()}
-    found |= {name: np.quantile(exact, q, axis=0).tolist() for name, q in _QUANTILES.items()}
-    return found | {"count": [len(values)]}
-
-
-def _picture_columns(key: str) -> list[str]:
-    return [f"stats/{key}/{name}" for name in (*_REDUCTIONS, "count")]
-
-
-def _schema(features: dict[str, Any]) -> pyarrow.Schema:
-    """Returns the columns of a table, with the metadata by which Hugging Face's ``datasets`` knows pictures."""
-    types = {"float32": pyarrow.float32(), "int64": pyarrow.int64(), "bool": pyarrow.bool_()}
-    fields: list[tuple[str, pyarrow.DataType]] = []
-    known: dict[str, Any] = {}
-    for key, feature in features.items():
-        if feature["dtype"] == "image":
-            fields.append((key, pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])))
-            known[key] = {"_type": "Image"}
-        elif feature["dtype"] != "video":
-            (width,) = feature["shape"]
-            kind = types[feature["dtype"]]
-            fields.append((key, kind if width == 1 else pyarrow.list_(kind, width)))
-            value = {"dtype": feature["dtype"], "_type": "Value"}
-            known[key] = value if width == 1 else {"feature": value, "length": width, "_type": "Sequence"}
-    return pyarrow.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": known}})})
-
-
-def _png(picture: np.ndarray) -> bytes:
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+def _statistics(episode: Episode) -> dict[str, dict[str, Any]]:
+    found = {STATE: vector_statistics(episode.state), ACTION: vector_statistics(episode.actions)}
+    return found | {image_feature(c): picture_statistics(pictures) for c, pictures in episode.images.items()}

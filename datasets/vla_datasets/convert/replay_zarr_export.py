@@ -75,7 +75,9 @@ def _make(store: DemonstrationStore, path: Path) -> None:
     kept = {key: [getattr(record, key) for record in records] for key in EXPORT_TEXTS}
     attributes = {EXPORT_ATTRIBUTE: {"embodiment": body.to_json(), **kept}}
     root = zarr.create_group(path, zarr_format=2, attributes=attributes)
-    shapes = {camera: ((height, width, 3), np.uint8) for camera, (height, width) in body.cameras.items()}
+    shapes: dict[str, tuple[tuple[int, ...], type]] = {
+        camera: ((height, width, 3), np.uint8) for camera, (height, width) in body.cameras.items()
+    }
     shapes |= {"state": ((len(body.state),), np.float32), "action": ((len(body.action),), np.float32)}
     shapes[_SUCCESS] = ((), np.uint8)
     for key, (shape, dtype) in shapes.items():

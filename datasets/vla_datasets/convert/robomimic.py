@@ -58,7 +58,7 @@ class RobomimicDataset:
         file, demo = self._places[episode]
         texts = self._texts[file]
         with opened(file) as content:
-            group = content[f"data/{demo}"]
+            group: Any = content[f"data/{demo}"]
             stated = group.attrs.get("num_samples")
             if stated is not None and int(stated) != self.lengths[episode]:
                 raise ForeignError(
@@ -75,10 +75,11 @@ class RobomimicDataset:
 
     def _offer(self, file: Path, data: h5py.Group) -> Offer:
         first = next(iter(self.lengths))
+        demo: Any = data[self._places[first][1]]
         arguments = _json(data, "env_args").get("env_kwargs", {})
         robots = arguments.get("robots", [])
         return Offer(
-            frame_arrays(data[self._places[first][1]], self.lengths[first]),
+            frame_arrays(demo, self.lengths[first]),
             texts=self._texts[file],
             robot="_".join([robots] if isinstance(robots, str) else robots),
             rate_hz=float(arguments["control_freq"]) if "control_freq" in arguments else None,

@@ -17,7 +17,8 @@ from vla_datasets.convert import lerobot_export
 from vla_datasets.convert.draft import draft_mapping
 from vla_datasets.convert.driver import import_episodes
 from vla_datasets.convert.formats import detect, open_dataset
-from vla_datasets.convert.lerobot_export import export_lerobot, vector_statistics
+from vla_datasets.convert.lerobot_export import export_lerobot
+from vla_datasets.convert.lerobot_statistics import vector_statistics
 from vla_datasets.convert.mapped import MappedDataset
 from vla_datasets.convert.mapping import read_mapping
 from vla_datasets.convert.replay_zarr_export import export_replay_zarr

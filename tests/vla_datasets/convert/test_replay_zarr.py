@@ -17,7 +17,8 @@ from vla_datasets.convert.foreign import ForeignError
 from vla_datasets.convert.in_place import InPlaceStore
 from vla_datasets.convert.mapped import MappedDataset
 from vla_datasets.convert.replay_zarr import ReplayZarr
-from vla_datasets.loader import RamLoader
+from vla_datasets.loader import DemonstrationLoader
+from vla_datasets.samples import Samples
 from vla_datasets.store import DemonstrationStore
 
 LENGTHS = (5, 7, 4)
@@ -99,8 +100,8 @@ def test_reading_in_place_gives_the_batches_of_the_imported_store(tmp_path, buff
     source = MappedDataset(ReplayZarr(buffer), mapping())
     import_episodes(source, tmp_path / "store")
     stores = (DemonstrationStore.open(tmp_path / "store"), InPlaceStore(source))
-    options = {"chunk_size": 3, "batch_size": 4, "split": "training", "validation_fraction": 0.0, "seed": 0}
-    batches = [RamLoader(store, **options, ram_budget_gb=1.0).batches() for store in stores]
+    samples = [Samples(store, split="training", chunk_size=3, validation_fraction=0.0) for store in stores]
+    batches = [DemonstrationLoader(one, batch_size=4, seed=0, budget_bytes=10**9).batches() for one in samples]
     for _ in range(5):
         ours, in_place = (next(iterator) for iterator in batches)
         assert torch.equal(ours.images["front"], in_place.images["front"])

@@ -33,7 +33,7 @@ def export_data(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from vla_datasets.store import DemonstrationStore
-    from vla_policy.cli.train import StopOnInterrupt
+    from vla_policy.interrupt import StopRequest
 
     opened = DemonstrationStore.open(store)
     if format == "diffusion-policy":
@@ -48,7 +48,7 @@ def export_data(
         export = partial(export_lerobot, version=format.removeprefix("lerobot-"), lossless=lossless)
     console = Console()
     columns = ("[bold]export", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with StopOnInterrupt() as stop, Progress(*columns, console=console) as bar:
+    with StopRequest() as stop, Progress(*columns, console=console) as bar:
         row = bar.add_task("export", total=len(opened.episodes))
         is_complete = export(
             opened, out, stop=stop, on_progress=lambda done, total: bar.update(row, completed=done, total=total)

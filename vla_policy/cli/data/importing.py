@@ -51,7 +51,7 @@ def import_data(
     from vla_datasets.convert.draft import draft_mapping
     from vla_datasets.convert.driver import ImportProgress, import_episodes
     from vla_datasets.convert.formats import ROS2_BAG, detect, open_dataset
-    from vla_policy.cli.train import StopOnInterrupt
+    from vla_policy.interrupt import StopRequest
 
     format = format or detect(source)
     console = Console()
@@ -70,7 +70,7 @@ def import_data(
     else:
         episodes = _mapped(source, format, mapping, name)
     columns = ("[bold]import", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with StopOnInterrupt() as stop, Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+    with StopRequest() as stop, Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         row = bar.add_task("import", total=len(episodes.lengths), note="")
 
         def show(progress: ImportProgress) -> None:
