@@ -6,7 +6,7 @@ The functions take whatever has the fields of the message: rclpy's messages in a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -25,6 +25,7 @@ ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
 _UNIFORM_NS = 1_000  # points of a trajectory may be this far from equal spacing
 
 
+@runtime_checkable
 class TimeMessage(Protocol):
     """``builtin_interfaces/msg/Time`` or ``Duration``."""
 
@@ -35,6 +36,7 @@ class TimeMessage(Protocol):
     def nanosec(self) -> int: ...  # noqa: D102
 
 
+@runtime_checkable
 class ImageMessage(Protocol):
     """``sensor_msgs/msg/Image``."""
 
@@ -54,6 +56,7 @@ class ImageMessage(Protocol):
     def data(self) -> Any: ...  # noqa: D102
 
 
+@runtime_checkable
 class JointStateMessage(Protocol):
     """``sensor_msgs/msg/JointState``."""
 
@@ -64,6 +67,7 @@ class JointStateMessage(Protocol):
     def position(self) -> Any: ...  # noqa: D102
 
 
+@runtime_checkable
 class TrajectoryMessage(Protocol):
     """``trajectory_msgs/msg/JointTrajectory``."""
 
