@@ -20,6 +20,7 @@ import shutil
 import signal
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Any
 import numpy as np
 import tyro
 from result_files import write_result
-from write_trace import Policy, Recorder, Step, power_loss, state_before
+from write_trace import DiskState, Policy, Recorder, Step, power_loss, state_before
 
 from vla_datasets.combine import merge_stores
 from vla_datasets.convert import driver
@@ -47,13 +48,13 @@ class Operation:
 
     Args:
         prepare: makes what is there before, given the directory of the work and one beside it for sources.
-        run: does the work, or what is left of it; calls report(source ids) after every commit it knows of.
-        states: source ids of the store before, between and after its commits; the first may be a store not there.
+        run: does the work, or what is left of it.
+        states: source ids of the store after 0, 1, 2, ... commits; before the first there may be no store.
         stages: those in which it is killed.
     """
 
     prepare: Callable[[Path, Path], None]
-    run: Callable[[Path, Path, Callable[[Sequence[str]], None]], None]
+    run: Callable[[Path, Path], None]
     states: tuple[tuple[str, ...], ...]
     stages: tuple[str, ...]
 
@@ -108,18 +109,16 @@ class Source:
         return episode(source_id)
 
 
-def append(work: Path, sources: Path, report: Callable[[Sequence[str]], None]) -> None:
+def append(work: Path, sources: Path) -> None:
     store = DemonstrationStore.open(work / "store")
     with store.writer() as writer:
         for batch in (names(4, 5), names(6, 7)):
             if batch[0] not in {record.source_id for record in store.episodes}:
                 writer.append([episode(name) for name in batch])
-                report(batch)
 
 
-def merge(work: Path, sources: Path, report: Callable[[Sequence[str]], None]) -> None:
-    merged = merge_stores([DemonstrationStore.open(sources / name) for name in "ab"], work / "store")
-    report([record.source_id for record in merged.episodes])
+def merge(work: Path, sources: Path) -> None:
+    merge_stores([DemonstrationStore.open(sources / name) for name in "ab"], work / "store")
 
 
 def prepare_compaction(work: Path, sources: Path) -> None:
@@ -127,7 +126,7 @@ def prepare_compaction(work: Path, sources: Path) -> None:
         writer.delete(names(1, 2))
 
 
-def compact(work: Path, sources: Path, report: Callable[[Sequence[str]], None]) -> None:
+def compact(work: Path, sources: Path) -> None:
     with DemonstrationStore.open(work / "store").writer() as writer:
         writer.compact()
 
@@ -137,10 +136,9 @@ def prepare_merge(work: Path, sources: Path) -> None:
     fill(sources / "b", names(3, 4))
 
 
-def import_(work: Path, sources: Path, report: Callable[[Sequence[str]], None]) -> None:
+def import_(work: Path, sources: Path) -> None:
     driver.BATCH_EPISODES = 4
     driver.import_episodes(Source(), work / "store")
-    report(list(Source.lengths))
 
 
 BASIC = ("write", "sync", "manifest", "commit")
@@ -151,9 +149,9 @@ OPERATIONS = {
         (names(*range(4)), names(*range(6)), names(*range(8))),
         BASIC,
     ),
-    "merge": Operation(prepare_merge, merge, ((), names(*range(5))), BASIC),
-    "compaction": Operation(prepare_compaction, compact, (names(0, 3, 4, 5),), (*BASIC, "clean")),
-    "import": Operation(lambda work, sources: None, import_, ((), names(*range(4)), names(*range(8))), BASIC),
+    "merge": Operation(prepare_merge, merge, ((), (), names(*range(5))), BASIC),
+    "compaction": Operation(prepare_compaction, compact, (names(0, 3, 4, 5), names(0, 3, 4, 5)), (*BASIC, "clean")),
+    "import": Operation(lambda work, sources: None, import_, ((), (), names(*range(4)), names(*range(8))), BASIC),
 }
 
 
@@ -167,8 +165,22 @@ def stage_of(kind: str, path: str) -> str:
     return "sync" if kind == "sync" else "write"
 
 
-def check(operation: Operation, work: Path, committed: Sequence[str], damage: Damage, what: str) -> None:
-    """Counts what is wrong with the store."""
+class Commits:
+    """Counts the commits that are safe: the manifest was renamed and the fsync of its directory has returned."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._is_renamed = False
+
+    def __call__(self, kind: str, path: str) -> None:
+        if kind == "rename":
+            self._is_renamed = True
+        elif kind == "sync" and path == "store" and self._is_renamed:
+            self.count, self._is_renamed = self.count + 1, False
+
+
+def check(operation: Operation, work: Path, commits: int, damage: Damage, what: str) -> None:
+    """Counts what is wrong with the store after at least so many commits."""
     before = damage.total
     found: tuple[str, ...] = ()
     try:
@@ -187,7 +199,7 @@ def check(operation: Operation, work: Path, committed: Sequence[str], damage: Da
             damage.unreadable += 1
     except StoreError:
         damage.unreadable += 1
-    damage.committed_lost += len({*operation.states[0], *committed} - set(found))
+    damage.committed_lost += len(set(operation.states[commits]) - set(found))
     damage.duplicated += len(found) - len(set(found))
     damage.between_commits += found not in operation.states
     if damage.total > before:
@@ -197,12 +209,12 @@ def check(operation: Operation, work: Path, committed: Sequence[str], damage: Da
 def resume(operation: Operation, work: Path, sources: Path, damage: Damage, what: str) -> None:
     """Does the rest of the work and counts what is wrong then."""
     try:
-        operation.run(work, sources, lambda committed: None)
+        operation.run(work, sources)
     except (ValueError, OSError) as error:
         damage.not_resumed += 1
         damage.examples.append(f"{what}: {error}")
         return
-    check(operation, work, operation.states[-1], damage, f"{what}, resumed")
+    check(operation, work, len(operation.states) - 1, damage, f"{what}, resumed")
 
 
 def kill_once(operation: Operation, target: str, root: Path, rng: random.Random, damage: Damage) -> str:
@@ -214,12 +226,12 @@ def kill_once(operation: Operation, target: str, root: Path, rng: random.Random,
     work = root / "work"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(root / "before", work)
-    shared = mmap.mmap(-1, 2)  # the stage, and whether the moment has come
-    reading, writing = os.pipe()
+    shared = mmap.mmap(-1, 3)  # the stage, whether the moment has come, commits
     skipped = rng.randrange(int(rng.choice((1, 4, 16))))
     child = os.fork()
     if child == 0:
         left = iter(range(skipped, -1, -1))
+        commits = Commits()
 
         def on_step(kind: str, path: str) -> None:
             stage = stage_of(kind, path)
@@ -227,33 +239,37 @@ def kill_once(operation: Operation, target: str, root: Path, rng: random.Random,
             if stage == target and next(left, -1) == 0:
                 shared[1] = 1
 
-        def report(done: Sequence[str]) -> None:
-            os.write(writing, f"{' '.join(done)} ".encode())
+        def on_done(kind: str, path: str) -> None:
+            commits(kind, path)
+            shared[2] = commits.count
 
         try:
-            with Recorder(work, on_step).recording():
-                operation.run(
-                    work, root / "sources", lambda done: os.write(writing, f"{' '.join(done)} ".encode()) and None
-                )
-        finally:
-            os._exit(0)
-    os.close(writing)
+            with Recorder(work, on_step, on_done).recording():
+                operation.run(work, root / "sources")
+        except BaseException:  # noqa: BLE001 - a fork must not go on with what its parent does
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
     while shared[1] == 0:
-        if os.waitpid(child, os.WNOHANG)[0]:
-            os.close(reading)
-            return "finished"
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return _finished(status)
         time.sleep(1e-4)
     time.sleep(rng.choice((0.0, rng.expovariate(2000.0), rng.expovariate(200.0))))
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
-    with open(reading, encoding="utf-8") as pipe:
-        committed = pipe.read().split()
     if os.WIFEXITED(status):
-        return "finished"
+        return _finished(status)
     stage = STAGES[shared[0]]
-    check(operation, work, committed, damage, f"killed in {stage}")
+    check(operation, work, shared[2], damage, f"killed in {stage}")
     resume(operation, work, root / "sources", damage, f"killed in {stage}")
     return stage
+
+
+def _finished(status: int) -> str:
+    if status:
+        raise RuntimeError("the work failed without being killed: see above")
+    return "finished"
 
 
 def kills(operation: Operation, root: Path, per_stage: int, rng: random.Random, damage: Damage) -> dict[str, int]:
@@ -267,41 +283,38 @@ def kills(operation: Operation, root: Path, per_stage: int, rng: random.Random, 
     return {stage: count for stage, count in counts.items() if count}
 
 
-def record(operation: Operation, root: Path) -> tuple[Any, list[Step], dict[int, tuple[str, ...]]]:
-    """Returns the state before, all requests of an undisturbed run, and how much is committed after which of them."""
+def record(operation: Operation, root: Path) -> tuple[DiskState, list[Step]]:
+    """Returns the state before and all requests of an undisturbed run."""
     work = root / "recorded"
     shutil.copytree(root / "before", work)
     recorder = Recorder(work)
     before = state_before(work, recorder.inodes)
-    committed: dict[int, tuple[str, ...]] = {0: ()}
-
-    def report(done: Sequence[str]) -> None:
-        committed[len(recorder.steps)] = (*committed[max(committed)], *done)
-
     with recorder.recording():
-        operation.run(work, root / "sources", report)
+        operation.run(work, root / "sources")
     shutil.rmtree(work)
-    return before, recorder.steps, committed
+    return before, recorder.steps
 
 
 def replay(
     operation: Operation, root: Path, rng: random.Random, every: int, ignored: Sequence[str] = ()
 ) -> tuple[int, Damage]:
     """Opens what power losses after every (n-th) request leave; returns the number of states and the damage."""
-    before, steps, committed = record(operation, root)
+    before, steps = record(operation, root)
     damage, states = Damage(), 0
     fsync = os.fsync
     os.fsync = lambda descriptor: None  # what is checked here is written to be thrown away
     try:
         for end in sorted({*range(0, len(steps), every), len(steps)}):
-            known = committed[max(count for count in committed if count <= end)]
+            commits = Commits()
+            for step in steps[:end]:
+                commits(step.kind, step.path)
             for policy in POLICIES:
                 work = root / "replayed"
                 shutil.rmtree(work, ignore_errors=True)
                 work.mkdir()
                 power_loss(before, steps[:end], policy, rng, ignored).write_to(work)
                 what = f"power loss after request {end} of {len(steps)}, {policy}"
-                check(operation, work, known, damage, what)
+                check(operation, work, commits.count, damage, what)
                 if not ignored:
                     resume(operation, work, root / "sources", damage, what)
                 states += 1

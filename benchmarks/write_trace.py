@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+Hook = Callable[[str, str], None]  # kind and path of a request
 Policy = Literal["lost", "kept", "names only", "random"]
 
 
@@ -44,13 +45,15 @@ class Recorder:
 
     Args:
         root: directory; what is in it at the start counts as safe.
-        on_step: called with every request before it is made.
+        on_step: called as ``on_step(kind, path)`` before every request.
+        on_done: called like it when the request has returned.
     """
 
-    def __init__(self, root: Path, on_step: Any = None) -> None:
+    def __init__(self, root: Path, on_step: Hook = lambda kind, path: None, on_done: Hook = lambda kind, path: None):
         self.root = root
         self.steps: list[Step] = []
-        self._on_step = on_step
+        self._tell = on_step
+        self._on_done = on_done
         self._lock = threading.RLock()  # held from a change of a directory until it is recorded
         self._names: dict[int, str] = {}
         self.inodes: dict[str, int] = {
@@ -93,10 +96,7 @@ class Recorder:
             elif kind in ("unlink", "rmdir"):
                 self.inodes.pop(path)
             self.steps.append(Step(kind, inode, path, target, data))
-
-    def _tell(self, kind: str, path: str) -> None:
-        if self._on_step is not None:
-            self._on_step(kind, path)
+        self._on_done(kind, path)
 
     def _open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         name = self._at(path, dir_fd)
