@@ -1,0 +1,122 @@
+"""Byte-level BPE for texts: any text encodes, and decodes to itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Int64
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+
+PAD = "<pad>"
+END = "<end>"
+_SMALLEST = 256 + 2  # every byte, padding and end
+
+
+class TextTokenizer:
+    """Texts to ids and back, by merges learned from the texts it was trained on.
+
+    Ids: 0 pads, 1 ends a text, then the 256 bytes, then the merges. What no merge covers stays bytes.
+
+    Args:
+        tokenizer: from the `tokenizers` library, as `train` and `load` make it.
+
+    Source: byte-level byte-pair encoding, arXiv 1508.07909, as in GPT-2; the `tokenizers` library.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._pad, self._end = (tokenizer.token_to_id(token) for token in (PAD, END))
+        if self._pad != 0 or self._end != 1:
+            raise ValueError(f"a text tokenizer has {PAD} at 0 and {END} at 1; got {self._pad} and {self._end}")
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> TextTokenizer:
+        """Returns a tokenizer with merges of the texts' most frequent pairs.
+
+        Args:
+            texts: to learn from.
+            vocab_size: at most so many ids, at least 258; few texts have fewer pairs to merge.
+
+        Raises:
+            ValueError: the vocabulary is too small.
+        """
+        if vocab_size < _SMALLEST:
+            raise ValueError(f"a byte-level vocabulary needs at least {_SMALLEST} ids; got {vocab_size}")
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[PAD, END],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TextTokenizer:
+        """Returns the tokenizer that `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file holds something else.
+        """
+        try:
+            tokenizer = Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # noqa: BLE001 (the library raises bare Exception)
+            raise ValueError(f"{path} is no tokenizer file: {error}") from None
+        return cls(tokenizer)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the tokenizer as JSON; the file is there whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f"{path.name}.part")
+        temporary.write_text(self._tokenizer.to_str(), encoding="utf-8")
+        os.replace(temporary, path)
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are 0 .. vocab_size - 1."""
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, texts: Sequence[str], max_tokens: int) -> tuple[Int64[Tensor, "b l"], Bool[Tensor, "b l"]]:
+        """Returns the texts' ids, each ended and padded to the longest, and their mask; True = valid.
+
+        Raises:
+            ValueError: there is no text, one is empty, or one is longer than `max_tokens`, its end included.
+        """
+        if isinstance(texts, str) or not texts:
+            raise ValueError(f"texts must be a sequence of at least one; got {texts!r}")
+        rows: list[list[int]] = []
+        for text in texts:
+            if not text.strip():
+                raise ValueError("a text is empty; leave it out through a mask")
+            row = [*self._tokenizer.encode(text, add_special_tokens=False).ids, self._end]
+            if len(row) > max_tokens:
+                raise ValueError(f"a text has at most {max_tokens} tokens; got {len(row)}: {text[:60]!r}...")
+            rows.append(row)
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [self._pad] * (longest - len(row)) for row in rows])
+        return ids, torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
+
+    def decode(self, ids: Int64[Tensor, "b l"]) -> list[str]:
+        """Returns the texts, each up to its end.
+
+        Raises:
+            ValueError: an id is out of range.
+        """
+        texts: list[str] = []
+        for row in ids.tolist():
+            wrong = [number for number in row if not 0 <= number < self.vocab_size]
+            if wrong:
+                raise ValueError(f"token ids must be 0 .. {self.vocab_size - 1}; got {wrong[0]}: another tokenizer's?")
+            ended = row[: row.index(self._end)] if self._end in row else row
+            texts.append(self._tokenizer.decode([number for number in ended if number != self._pad]))
+        return texts
