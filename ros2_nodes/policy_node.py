@@ -60,6 +60,10 @@ class PolicyLike(Protocol):
         """Raises an EmbodimentMismatch when the policy is for another body."""
         ...
 
+    def require_understands(self, instruction: str) -> None:
+        """Raises a ValueError when the policy cannot take in such an instruction."""
+        ...
+
 
 LoadPolicy = Callable[[str, str, int], PolicyLike]
 
@@ -140,6 +144,7 @@ class PolicyNode(LifecycleNode):
             max_horizon_s=value_of(self, "max_horizon_s"),
             max_observation_age_s=value_of(self, "max_observation_age_s"),
             now_ns=self._now_ns(),
+            check_instruction=self._policy.require_understands,
         )
         self._warm_up(robot)
         self._robot = robot
@@ -208,7 +213,10 @@ class PolicyNode(LifecycleNode):
         self._plan(self._now_ns())
 
     def _plan(self, now_ns: int) -> None:
-        job = self._planner.next_job(now_ns) if self._active else None
+        if not self._active:
+            return
+        self._planner.watch(now_ns)
+        job = self._planner.next_job(now_ns)
         if job is not None and self._worker.submit(job):
             self._planner.monitor.dropped += 1
 
@@ -244,6 +252,8 @@ class PolicyNode(LifecycleNode):
         level, summary, words, hardware = DiagnosticStatus.OK, "not configured", {}, ""
         if self._robot is not None:
             now_ns, hardware = self._now_ns(), self._robot.name
+            if self._active:
+                self._planner.watch(now_ns)
             holding = self._planner.holding(now_ns)
             summary = "running" if self._active else "inactive"
             if self._active and holding:

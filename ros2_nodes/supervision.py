@@ -31,7 +31,7 @@ def private_domain() -> Iterator[int]:
     process, however that ends.
 
     Raises:
-        RuntimeError: every domain is in use.
+        OSError: every domain is in use.
     """
     start = os.getpid()
     for offset in range(len(_DOMAINS)):
@@ -47,7 +47,7 @@ def private_domain() -> Iterator[int]:
             probe.close()
             yield domain
             return
-    raise RuntimeError(f"ROS domains {_DOMAINS.start} to {_DOMAINS.stop - 1} are all in use on this machine")
+    raise OSError(f"ROS domains {_DOMAINS.start} to {_DOMAINS.stop - 1} are all in use on this machine")
 
 
 def node_environment(domain: int) -> dict[str, str]:

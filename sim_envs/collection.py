@@ -22,6 +22,10 @@ SEEDS_PER_BLOCK = 10_000  # layouts that one --seed may draw from
 RECIPE_NAME = "collection.json"
 
 
+class ExpertFailed(ValueError):
+    """The expert fails on most layouts of a task."""
+
+
 @dataclass(frozen=True)
 class CollectionConfig:
     """What a finished collection holds: per task the first `episodes_per_task` layouts that the expert solves.
@@ -105,13 +109,13 @@ class _TaskLayouts:
         """Notes an attempt; returns the layout to try in its place when it failed and one is needed.
 
         Raises:
-            RuntimeError: the expert failed so often that going on makes no sense.
+            ExpertFailed: the expert failed so often that going on makes no sense.
         """
         self._outcomes[seed] = attempt.episode
         if attempt.episode is not None:
             return None
         if len(self._tried) == self._limit:
-            raise RuntimeError(
+            raise ExpertFailed(
                 f"the expert failed on more than half of the first {self._limit} layouts of {self._task!r}; "
                 f"the last time because {attempt.failure}"
             )
@@ -156,7 +160,7 @@ def collect(
         FileExistsError: there is something else at `out`.
         EmbodimentMismatch: the store holds demonstrations of another robot or image size.
         StoreLockedError: another process writes this store.
-        RuntimeError: the expert fails on most layouts of a task.
+        ExpertFailed: the expert fails on most layouts of a task.
     """
     store = _open_or_create(out, config)
     with store.writer() as writer:

@@ -10,6 +10,10 @@ import mujoco
 import numpy as np
 
 
+class RenderingError(OSError):
+    """This machine cannot render offscreen as it is."""
+
+
 class FrameRenderer:
     """Renders named cameras of one model at one size.
 
@@ -19,14 +23,14 @@ class FrameRenderer:
         width: picture width in pixels.
 
     Raises:
-        RuntimeError: no offscreen GL context; the message names the Debian packages to install.
+        RenderingError: no offscreen GL context; the message names the Debian packages to install.
     """
 
     def __init__(self, model: mujoco.MjModel, height: int, width: int) -> None:
         try:
             self._renderer = mujoco.Renderer(model, height, width)
         except (mujoco.FatalError, RuntimeError, AttributeError, ImportError) as error:
-            raise RuntimeError(
+            raise RenderingError(
                 f"no offscreen rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {error}. Install "
                 "libegl1 libegl-mesa0 libgl1 libglx-mesa0 libgl1-mesa-dri (apt-get install), or libosmesa6 with "
                 "MUJOCO_GL=osmesa; when mujoco is imported before sim_envs, set MUJOCO_GL yourself"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -14,6 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from sim_envs.tabletop.env import TabletopEnv
 from sim_envs.tabletop.expert import Expert
+from vla_policy.config import nearest
 from vla_policy.control.executor import ChunkExecutor
 from vla_policy.embodiment import Embodiment
 from vla_policy.types import ActionChunk
@@ -181,9 +181,9 @@ def require_inputs(missing: frozenset[str], embodiment: Embodiment) -> None:
     inputs = (*embodiment.cameras, "state", "instruction")
     for name in sorted(missing):
         if name not in inputs:
-            near = difflib.get_close_matches(name, inputs, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{name!r} is not an input of {embodiment.robot}; it has {', '.join(inputs)}{hint}")
+            raise ValueError(
+                f"{name!r} is not an input of {embodiment.robot}; it has {', '.join(inputs)}{nearest(name, inputs)}"
+            )
 
 
 def _inputs(

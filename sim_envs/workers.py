@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from types import FrameType
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
@@ -21,38 +20,6 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 _factory: Callable[[], Callable[[Any], Any]] | None = None
 _worker: Callable[[Any], Any] | None = None
-
-
-class StopRequest:
-    """Turns the first SIGINT or SIGTERM inside the block into a flag, so that work in hand can be committed.
-
-    A second signal acts as usual.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._restore()
-
-    def __call__(self) -> bool:
-        """Returns whether a stop was requested."""
-        return self.requested
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
 
 
 def never() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vla_policy.embodiment import Embodiment
@@ -25,8 +25,6 @@ class ModelConfig:
     head: HeadName = "flow"
     # How the modalities' tokens are fused.
     fusion: FusionName = "early"
-    # Frozen language encoder; its word vectors are the instruction.
-    instruction_encoder: Literal["minilm"] = "minilm"
     # Action dimensions predicted relative to the measured state of the same name; None = every action dimension in rad
     # that the state also has. All others are absolute.
     relative_actions: tuple[str, ...] | None = None
@@ -112,12 +110,14 @@ class TrainConfig:
     gradient_clip: float = 1.0
     # Decay of the weights' exponential moving average, 0 .. 1; it warms up as (1 + step) / (10 + step).
     ema_decay: float = 0.999
-    # Autocast to bfloat16.
-    bf16: bool = True
+    # Autocast to bfloat16; None: where the device has instructions for it.
+    bf16: bool | None = None
     # Seed of everything random: initial weights, order of the data, noise.
     seed: int = 0
     # Probability that a sample loses one camera; never all of them.
     camera_dropout: float = 0.6
+    # How often each camera is the one that is lost, relative to the others; 1 for a camera that is not named.
+    camera_dropout_weights: dict[str, float] = field(default_factory=dict)
     # Probability that a sample loses the state.
     state_dropout: float = 0.05
     # Probability that a sample loses the instruction.
@@ -148,6 +148,8 @@ class TrainConfig:
             _require(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "gradient_clip", "checkpoint_every_s", "ram_budget_gb"):
             _require(self, name, getattr(self, name) > 0, "over 0")
+        weights = self.camera_dropout_weights.values()
+        _require(self, "camera_dropout_weights", all(weight >= 0 for weight in weights), "at least 0")
         _require(self, "steps", self.steps >= 1, "at least 1")
         _require(self, "minutes", self.minutes is None or self.minutes > 0, "over 0")
         _require(self, "validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1")

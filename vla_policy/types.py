@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
@@ -24,6 +25,17 @@ class Observation:
     state_mask: Bool[Tensor, "b t"]
     instruction: Float[Tensor, "b l e"]  # embedded once per text by a language encoder
     instruction_mask: Bool[Tensor, "b l"]
+
+    def to(self, device: torch.device | str) -> Observation:
+        """Returns the observation on a device of torch."""
+        return Observation(
+            images={name: image.to(device) for name, image in self.images.items()},
+            image_mask={name: mask.to(device) for name, mask in self.image_mask.items()},
+            state=self.state.to(device),
+            state_mask=self.state_mask.to(device),
+            instruction=self.instruction.to(device),
+            instruction_mask=self.instruction_mask.to(device),
+        )
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         render_mode: ``rgb_array`` makes `render` return a 240 x 320 overview, or None.
 
     Raises:
-        RuntimeError: no offscreen rendering is possible on this machine.
+        RenderingError: no offscreen rendering is possible on this machine.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": int(RATE_HZ)}  # noqa: RUF012

@@ -29,6 +29,10 @@ class ScriptedPolicy:
     def require_fits(self, embodiment: Embodiment, what: str) -> None:
         self.embodiment.require_match(embodiment, mine="checkpoint scripted", theirs=what)
 
+    def require_understands(self, instruction: str) -> None:
+        if len(instruction.split()) > 32:
+            raise ValueError(f"at most 32 words; got {len(instruction.split())}")
+
     def predict(
         self, images: dict[str, np.ndarray | None], state: np.ndarray | None, instruction: str | None, t0_s: float
     ) -> ActionChunk:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim_envs.collection import SEGMENT_EPISODES, CollectionConfig, CollectionProgress, collect
+from sim_envs.collection import SEGMENT_EPISODES, CollectionConfig, CollectionProgress, ExpertFailed, collect
 from sim_envs.demonstrator import Demonstration, Demonstrator, NoiseConfig, source_id
 from sim_envs.seeds import COLLECTION_SEEDS
 from sim_envs.tasksets import select_tasks, training_only
@@ -156,7 +156,7 @@ def test_a_dead_worker_costs_only_what_it_was_doing(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("any_order")
 def test_an_expert_that_always_fails_is_an_error_soon(tmp_path: Path) -> None:
     config = CollectionConfig(TASKS, 1, image_size=8)
-    with pytest.raises(RuntimeError, match=r"layouts of '.*never moved"):
+    with pytest.raises(ExpertFailed, match=r"layouts of '.*never moved"):
         collect(tmp_path / "demonstrations.zarr", config, demonstrator=HopelessDemonstrator)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sim_envs.workers import StopRequest, run_jobs
+from sim_envs.workers import run_jobs
 
 
 class Square:
@@ -66,15 +65,6 @@ def test_stop_finishes_what_runs_and_starts_nothing_more() -> None:
         finished.append(job)
     assert 3 <= len(finished) <= 6
     assert len(jobs) >= 94
-
-
-def test_the_first_signal_is_a_request_and_the_second_acts_as_usual() -> None:
-    with StopRequest() as stop:
-        assert not stop()
-        signal.raise_signal(signal.SIGINT)
-        assert stop()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
 
 
 _SLEEPER = """

@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., Any]]]] = {
 }
 
 
+_OWN_PACKAGES = ("vla_policy", "vla_datasets", "sim_envs", "ros2_nodes")
+_EXTRAS_HINT = "this command needs more than the core: pip install 'vla_policy[sim,train]', for ros-demo also [ros]"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand.
 
@@ -64,10 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     import tyro
 
-    function = COMMANDS[name][1]()
     try:
+        function = COMMANDS[name][1]()
         status = tyro.cli(function, prog=f"vla {name}", args=rest, config=(tyro.conf.OmitArgPrefixes,))
-    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+    except (ValueError, OSError) as error:
         print(f"vla {name}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in _OWN_PACKAGES:
+            raise
+        print(f"vla {name}: {error}; {_EXTRAS_HINT}", file=sys.stderr)
         return 2
     return int(status or 0)

@@ -42,7 +42,7 @@ def collect(
     from sim_envs.collection import collect as run
     from sim_envs.demonstrator import NoiseConfig
     from sim_envs.tasksets import select_tasks, training_only
-    from sim_envs.workers import StopRequest
+    from vla_policy.interrupt import StopRequest
 
     names = tuple(task.name for task in training_only(select_tasks(tasks)))
     config = CollectionConfig(names, episodes_per_task, seed, NoiseConfig(noise_share, noise_std_rad), image_size)

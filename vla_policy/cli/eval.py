@@ -79,13 +79,7 @@ def evaluate(
             bar.update(row, advance=1, note=f"{share:.0%} success, {speed:.0f} steps/s")
 
         episodes = run(config, processes=processes, on_episode=show)
-        wall_s = time.monotonic() - start_s
-        chosen = choose_videos(episodes, videos)
-        row = bar.add_task("videos", total=len(chosen), note="")
-        recordings = record(
-            config, chosen, processes=processes, on_recording=lambda recording: bar.update(row, advance=1)
-        )
-
+    wall_s = time.monotonic() - start_s
     facts = {**describe_run(), "policy": "scripted expert" if loaded is None else loaded.checkpoint_id}
     summary = summarize(episodes)
     result = {
@@ -101,13 +95,20 @@ def evaluate(
     name = "scripted expert" if loaded is None else str(checkpoint)
     note = ", shuffled instructions" if shuffle_instructions else ""
     note += f", without {', '.join(sorted(config.missing))}" if config.missing else ""
-    write_report(out / "report.html", f"{name} on {tasks} tasks{note}", episodes, recordings, facts=facts)
-
     table = Table("skills and worst tasks", "success", "95% interval", "episodes", title=f"{name}{note}")
     worst = sorted(summary["per_task"].items(), key=lambda item: item[1]["rate"])[:_WORST_TASKS]
     for label, value in [*worst, *summary["per_skill"].items(), ("overall", summary["overall"])]:
         low, high = value["ci95"]
         table.add_row(label, f"{value['rate']:.1%}", f"{low:.1%} to {high:.1%}", str(value["n"]))
     console.print(table)
-    console.print(f"{out / 'report.html'} and result.json written; {wall_s:.0f} s, {result['steps_per_s']} steps/s")
+    console.print(f"{out / 'result.json'} written; {wall_s:.0f} s, {result['steps_per_s']} steps/s")
+
+    chosen = choose_videos(episodes, videos)
+    with Progress(*columns, console=console) as bar:
+        row = bar.add_task("videos", total=len(chosen), note="")
+        recordings = record(
+            config, chosen, processes=processes, on_recording=lambda recording: bar.update(row, advance=1)
+        )
+    write_report(out / "report.html", f"{name} on {tasks} tasks{note}", episodes, recordings, facts=facts)
+    console.print(f"{out / 'report.html'} written")
     return 0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from vla_policy.config import ModelConfig, TrainConfig
@@ -15,6 +14,7 @@ def train(
     out: Path = Path("runs/tabletop"),
     train: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     model: ModelConfig = ModelConfig(),  # noqa: B008 (frozen)
+    start_from: Path | None = None,
     resume: bool = False,
 ) -> int:
     """Train a policy from demonstrations.
@@ -27,6 +27,7 @@ def train(
         out: directory of the run; made when it is not there.
         train: how to train.
         model: shape of the model.
+        start_from: checkpoint to start from instead of random weights; what differs in name or shape starts fresh.
         resume: go on with the run in `out`.
 
     Returns:
@@ -40,7 +41,10 @@ def train(
     from vla_datasets.store import DemonstrationStore
     from vla_policy.cli.reporting import TrainingReport
     from vla_policy.encoders import InstructionEncoder
+    from vla_policy.interrupt import StopRequest
+    from vla_policy.precision import computes_bf16
     from vla_policy.provenance import describe_run
+    from vla_policy.training import checkpoint as checkpoint_module
     from vla_policy.training.checkpoint import CheckpointManager
     from vla_policy.training.state import STATE_NAME
     from vla_policy.training.trainer import MultimodalTrainer
@@ -68,7 +72,12 @@ def train(
     )
     torch.manual_seed(train.seed)
     policy = VLAModel(model, store.embodiment, Normalization.of(statistics, words))
+    if start_from is not None:
+        fresh = checkpoint_module.start_from(policy, start_from)
+        console.print(f"weights of {start_from}; starting fresh: {', '.join(fresh) or 'none'}")
+    train = replace(train, bf16=computes_bf16(torch.device("cpu")) if train.bf16 is None else train.bf16)
     meta: dict[str, Any] = {"dataset": str(data), "dataset_fingerprint": store.fingerprint, "train": vars(train)}
+    meta["start_from"] = None if start_from is None else str(start_from)
     meta |= describe_run()
     task = VLATask(
         policy,
@@ -85,7 +94,8 @@ def train(
         f"{parameters / 1e6:.1f} M parameters, head {model.head}, fusion {model.fusion}"
     )
     identity = {"model": model.to_json(), "train": _resumable(train), "dataset": store.fingerprint}
-    with StopOnInterrupt() as stop, TrainingReport(out, console, train.batch_size) as report:
+    identity["start_from"] = None if start_from is None else str(start_from)
+    with StopRequest() as stop, TrainingReport(out, console, train.batch_size) as report:
         trainer = MultimodalTrainer(
             task,
             train,
@@ -104,28 +114,6 @@ def train(
     if not finished:
         console.print("the same command with --resume goes on from here")
     return 0 if finished else 130
-
-
-class StopOnInterrupt:
-    """Asked, says whether Ctrl-C or a termination came inside the block; a second one interrupts at once."""
-
-    def __enter__(self) -> StopOnInterrupt:
-        self._came = False
-        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def __call__(self) -> bool:
-        """Returns whether it came."""
-        return self._came
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._came:
-            raise KeyboardInterrupt
-        self._came = True
 
 
 def _resumable(config: TrainConfig) -> dict[str, Any]:

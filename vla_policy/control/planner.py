@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from vla_policy.types import ActionChunk
 MAX_INSTRUCTION_CHARACTERS = 1000
 POLICY_ERROR = "policy_error"
 NO_INSTRUCTION = "no_instruction"
+INPUT_GAP = "input_gap"
 _LONG_AGO_NS = -(1 << 62)
 _STAMP_JITTER_NS = 5_000_000
 
@@ -67,13 +69,21 @@ class Planner:
         max_horizon_s: how far after its observation a published chunk may reach, in seconds.
         max_observation_age_s: how old an observation may be when its chunk is published, in seconds.
         now_ns: current time, in nanoseconds of the clock that all later times are read from.
+        check_instruction: raises a ValueError on words that the policy cannot take in.
 
     Raises:
         ValueError: the executed part is longer than the published one.
     """
 
     def __init__(
-        self, robot: Robot, *, execute_steps: int, max_horizon_s: float, max_observation_age_s: float, now_ns: int
+        self,
+        robot: Robot,
+        *,
+        execute_steps: int,
+        max_horizon_s: float,
+        max_observation_age_s: float,
+        now_ns: int,
+        check_instruction: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._dt_s = 1.0 / robot.rate_hz
         if execute_steps * self._dt_s > max_horizon_s + 1e-6:
@@ -82,6 +92,7 @@ class Planner:
                 f"than max_horizon_s {max_horizon_s}: the robot would stand still before the next chunk"
             )
         self._robot = robot
+        self._check_instruction = check_instruction
         self._period_ns = to_nanoseconds(execute_steps * self._dt_s)
         self._hold_points = max(1, int(max_horizon_s / self._dt_s + 1e-6))
         self._gate = SafetyGate(
@@ -100,6 +111,7 @@ class Planner:
     def start(self, now_ns: int) -> None:
         """Forgets past motions and counts; inputs and instruction stay."""
         self.monitor = PolicyMonitor()
+        self._seen_gaps: set[str] = set()
         self._forget_motion(now_ns)
 
     def instruct(self, text: str) -> str:
@@ -110,11 +122,14 @@ class Planner:
         """
         text = text.strip()
         self._ask_again = True
-        if not text or len(text) > MAX_INSTRUCTION_CHARACTERS:
+        try:
+            if not text or len(text) > MAX_INSTRUCTION_CHARACTERS:
+                raise ValueError(f"an instruction has 1 to {MAX_INSTRUCTION_CHARACTERS} characters; got {len(text)}")
+            self._check_instruction(text)
+        except ValueError as error:
             self._instruction = None
-            detail = f"an instruction has 1 to {MAX_INSTRUCTION_CHARACTERS} characters; got {len(text)}"
-            self.monitor.hold(NO_INSTRUCTION, detail)
-            return detail
+            self.monitor.hold(NO_INSTRUCTION, str(error))
+            return str(error)
         self._instruction = text
         return ""
 
@@ -177,10 +192,16 @@ class Planner:
             return None
         return self._follow(self._constant(self._executor.command(now_s), now_s), now_ns, now_s)
 
+    def watch(self, now_ns: int) -> None:
+        """Counts every gap of an input that makes the robot hold, once, when it is first seen; call it regularly."""
+        gaps = self._gaps(now_ns)
+        for name in sorted(set(gaps) - self._seen_gaps):
+            self.monitor.hold(INPUT_GAP, gaps[name])
+        self._seen_gaps = set(gaps)
+
     def holding(self, now_ns: int) -> dict[str, str]:
         """Returns why the policy cannot be asked now, in words by input; empty while it can."""
-        gaps, inputs = self._aligner.gaps(now_ns), robot_inputs(self._robot)
-        reasons = {name: why for name, why in gaps.items() if inputs[name].on_gap == "hold"}
+        reasons = self._gaps(now_ns)
         if self._instruction is None:
             reasons[NO_INSTRUCTION] = f"no instruction on {self._robot.instruction_topic}"
         return reasons
@@ -194,6 +215,10 @@ class Planner:
         parts = [job.observation.values[state_input(channel.name)] for channel in self._robot.state]
         present = [part for part in parts if part is not None]
         return np.concatenate(present) if len(present) == len(parts) else None
+
+    def _gaps(self, now_ns: int) -> dict[str, str]:
+        inputs = robot_inputs(self._robot)
+        return {name: why for name, why in self._aligner.gaps(now_ns).items() if inputs[name].on_gap == "hold"}
 
     def _forget_motion(self, now_ns: int) -> None:
         self._now_ns = now_ns

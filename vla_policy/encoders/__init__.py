@@ -6,4 +6,11 @@ from vla_policy.encoders.text import InstructionEncoder
 from vla_policy.encoders.vision import ConvVisionEncoder
 from vla_policy.encoders.words import WordGrounding, WordPooling
 
-__all__ = ["ConvVisionEncoder", "InstructionEncoder", "MissingToken", "VectorEncoder", "WordGrounding", "WordPooling"]
+__all__ = [
+    "ConvVisionEncoder",
+    "InstructionEncoder",
+    "MissingToken",
+    "VectorEncoder",
+    "WordGrounding",
+    "WordPooling",
+]

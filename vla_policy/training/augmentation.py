@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vla_policy.config import TrainConfig
+from vla_policy.config import TrainConfig, nearest
 from vla_policy.types import Observation
 from vla_policy.vla.normalize import Normalization
 
@@ -21,9 +22,25 @@ class MultimodalAugmentation:
     Args:
         config: rates and noise levels.
         normalization: what one standard deviation is.
+        cameras: names of the cameras.
+
+    Raises:
+        ValueError: a weight is for an unknown camera, or all weights are 0.
     """
 
-    def __init__(self, config: TrainConfig, normalization: Normalization) -> None:
+    def __init__(self, config: TrainConfig, normalization: Normalization, cameras: Collection[str]) -> None:
+        weights = config.camera_dropout_weights
+        for name in weights:
+            if name not in cameras:
+                known = ", ".join(cameras)
+                raise ValueError(
+                    f"--camera-dropout-weights names {name!r}; the cameras are {known}{nearest(name, cameras)}"
+                )
+        relative = {name: weights.get(name, 1.0) for name in cameras}
+        total = sum(relative.values())
+        if len(cameras) > 1 and total <= 0:
+            raise ValueError(f"--camera-dropout-weights must leave a camera that may be lost; got {weights}")
+        self.camera_dropout = {name: config.camera_dropout * w / total for name, w in relative.items() if total > 0}
         self.config = config
         self.state_std = torch.tensor(normalization.state_std)
         self.instruction_std = torch.tensor(normalization.instruction_std)
@@ -36,13 +53,13 @@ class MultimodalAugmentation:
         config, size = self.config, observation.state.shape[0]
         image_mask = observation.image_mask
         if len(image_mask) > 1:
-            # One draw decides: camera i is lost where it falls into the i-th of disjoint intervals.
-            draw = torch.rand(size, 1, generator=generator)
-            share = config.camera_dropout / len(image_mask)
-            image_mask = {
-                name: mask & ~((draw >= i * share) & (draw < (i + 1) * share))
-                for i, (name, mask) in enumerate(image_mask.items())
-            }
+            # One draw decides: a camera is lost where it falls into that one's of disjoint intervals.
+            draw, start, kept = torch.rand(size, 1, generator=generator), 0.0, {}
+            for name, mask in image_mask.items():
+                end = start + self.camera_dropout[name]
+                kept[name] = mask & ~((draw >= start) & (draw < end))
+                start = end
+            image_mask = kept
         instruction = observation.instruction
         if config.instruction_noise > 0:
             noise = torch.randn(instruction.shape, generator=generator)

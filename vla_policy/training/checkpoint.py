@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vla_policy.config import ModelConfig, model_config_from_json
 from vla_policy.embodiment import Embodiment
@@ -110,15 +110,7 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
         CheckpointError: a file is missing, truncated, changed, of another program or version, or does not fit itself.
     """
     directory = Path(directory).resolve()  # the newest of a run may become another while it is read
-    config = _read_config(directory)
-    weights_path = directory / WEIGHTS_NAME
-    weights, _ = read_tensors(weights_path)
-    digest = file_sha256(weights_path)
-    if digest != config["weights_sha256"]:
-        raise CheckpointError(
-            f"{weights_path} is not the file that {CONFIG_NAME} was written for: SHA-256 {digest[:12]} instead of "
-            f"{str(config['weights_sha256'])[:12]}; copy both files of one checkpoint"
-        )
+    config, weights = _read(directory)
     try:
         model = VLAModel(
             model_config_from_json(config["model"]),
@@ -127,9 +119,30 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{directory / CONFIG_NAME} does not describe a model: {error}") from error
-    copy_weights(model.state_dict(), weights, str(weights_path))
+    copy_weights(model.state_dict(), weights, str(directory / WEIGHTS_NAME))
     model.eval().requires_grad_(False).to(device)
-    return Checkpoint(model, config["statistics"], config["meta"], digest[:12])
+    return Checkpoint(model, config["statistics"], config["meta"], config["weights_sha256"][:12])
+
+
+def start_from(model: nn.Module, directory: str | Path) -> list[str]:
+    """Copies the weights of a checkpoint that have the name and shape of one in the model; others stay as they are.
+
+    The checkpoint may be of another robot, head or version. Normalisation is not taken over: it belongs to the data.
+
+    Returns:
+        The names of the model's parameters that the checkpoint has nothing for.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, truncated or foreign, or no weight fits.
+    """
+    directory = Path(directory).resolve()
+    _, weights = _read(directory)
+    parameters = {name: parameter.data for name, parameter in model.named_parameters()}
+    fitting = {n: p for n, p in parameters.items() if n in weights and weights[n].shape == p.shape}
+    if not fitting:
+        raise CheckpointError(f"no weight of {directory} has the name and shape of one of this model: start without it")
+    copy_weights(fitting, {name: weights[name] for name in fitting}, str(directory / WEIGHTS_NAME))
+    return [name for name in parameters if name not in fitting]
 
 
 def copy_weights(target: dict[str, Tensor], source: dict[str, Tensor], what: str) -> None:
@@ -184,6 +197,20 @@ class CheckpointManager:
         for path in kept[: -self.keep]:
             shutil.rmtree(path)
         return directory
+
+
+def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Returns the configuration and the weights, which belong to each other."""
+    config = _read_config(directory)
+    path = directory / WEIGHTS_NAME
+    weights, _ = read_tensors(path)
+    digest = file_sha256(path)
+    if digest != config["weights_sha256"]:
+        raise CheckpointError(
+            f"{path} is not the file that {CONFIG_NAME} was written for: SHA-256 {digest[:12]} instead of "
+            f"{str(config['weights_sha256'])[:12]}; copy both files of one checkpoint"
+        )
+    return config, weights
 
 
 def _read_config(directory: Path) -> dict[str, Any]:

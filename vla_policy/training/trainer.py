@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vla_policy.config import TrainConfig
+from vla_policy.precision import autocast
 from vla_policy.training.ema import ExponentialMovingAverage
 from vla_policy.training.schedule import WarmupCosineScheduler
 from vla_policy.training.state import Position, load_state, save_state, start_moments
@@ -20,7 +21,7 @@ from vla_policy.training.state import Position, load_state, save_state, start_mo
 Batch = TypeVar("Batch")
 BatchT = TypeVar("BatchT", contravariant=True)
 
-# Steps after which a run of `minutes` fixes its number of steps, from the throughput after the first fifth of them.
+# Steps that a run of `minutes` times, after a fifth as many that are not, before it fixes its number of steps.
 MEASURED_STEPS = 100
 # Share of the time that validation and checkpoints may take.
 _OVERHEAD = 0.03
@@ -126,15 +127,18 @@ class MultimodalTrainer(Generic[Batch]):
         self.run_directory.mkdir(parents=True, exist_ok=True)
         self.model.train()
         began_s = time.monotonic() - self.position.elapsed_s
-        measured_s = saved_s = time.monotonic()
+        saved_s = measured_s = time.monotonic()
+        warm_step = self.position.step + MEASURED_STEPS // 5
         data = batches(self.position.step)
         while not self._finished and not self.stop():
             step, start_s = self.position.step, time.monotonic()
             losses, learning_rate = self._step(next(data), step)
             now_s = time.monotonic()
-            if step + 1 == MEASURED_STEPS // 5:
+            if step + 1 == warm_step:
                 measured_s = now_s
-            total_steps = self.position.total_steps or self._total_steps(step + 1, now_s - began_s, now_s - measured_s)
+            total_steps = self.position.total_steps
+            if total_steps is None:
+                total_steps = self._total_steps(step + 1, now_s - began_s, step + 1 - warm_step, now_s - measured_s)
             self.position = Position(step + 1, total_steps, now_s - began_s)
             self.on_step(TrainingProgress(step + 1, total_steps, losses, learning_rate, now_s - start_s))
             if (step + 1) % self.config.validation_every == 0 or self._finished:
@@ -154,7 +158,7 @@ class MultimodalTrainer(Generic[Batch]):
         learning_rate = self.scheduler.learning_rate(step, self.position.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with autocast(self.device, self.config.bf16):
             loss, parts = self.task.loss(batch, generator)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
@@ -170,17 +174,16 @@ class MultimodalTrainer(Generic[Batch]):
         self.average.update(step)
         return losses, learning_rate
 
-    def _total_steps(self, step: int, elapsed_s: float, measured_s: float) -> int | None:
-        """Returns how many steps fit the wall-clock budget once that can be told, else None."""
+    def _total_steps(self, step: int, elapsed_s: float, measured_steps: int, measured_s: float) -> int | None:
+        """Returns how many steps fit the wall-clock budget once enough of them were timed, else None."""
         if self.config.minutes is None:
             return None
         remaining_s = 60 * self.config.minutes - elapsed_s
         if remaining_s <= 0:
             return step
-        if step < MEASURED_STEPS:
+        if measured_steps < MEASURED_STEPS:
             return None
-        step_s = measured_s / (MEASURED_STEPS - MEASURED_STEPS // 5)
-        return step + int(remaining_s * (1 - _OVERHEAD) / step_s)
+        return step + int(remaining_s * (1 - _OVERHEAD) * measured_steps / measured_s)
 
     def _validate(self) -> None:
         self.model.eval()

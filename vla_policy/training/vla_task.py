@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vla_policy.config import TrainConfig
+from vla_policy.precision import autocast
 from vla_policy.training.augmentation import MultimodalAugmentation
 from vla_policy.training.checkpoint import CheckpointManager
 from vla_policy.types import DemonstrationBatch, Observation, TokenGroup
@@ -47,12 +48,12 @@ class VLATask:
         self.checkpoints = checkpoints
         self.statistics = statistics
         self.meta = meta
-        self.augmentation = MultimodalAugmentation(config, model.normalization)
+        self.augmentation = MultimodalAugmentation(config, model.normalization, model.embodiment.cameras)
         self.device = next(model.parameters()).device
 
     def loss(self, batch: DemonstrationBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the training loss of an augmented batch, and its parts."""
-        observation = self._to_device(self.augmentation(observe(batch, self.words), generator))
+        observation = self.augmentation(observe(batch, self.words), generator).to(self.device)
         return self.model.loss(observation, batch.actions.to(self.device), batch.action_mask.to(self.device), generator)
 
     def validate(self) -> dict[str, float]:
@@ -65,9 +66,9 @@ class VLATask:
         sums: dict[str, float] = {}
         count = self.config.validation_batches
         for batch in islice(self.validation(0), count):
-            observation = self._to_device(observe(batch, self.words))
+            observation = observe(batch, self.words).to(self.device)
             actions, mask = batch.actions.to(self.device), batch.action_mask.to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            with autocast(self.device, self.config.bf16):
                 loss, parts = self.model.loss(observation, actions, mask, generator)
                 noise = torch.randn(actions.shape, generator=generator).to(self.device)
                 predicted = self.model.sample(observation, noise)
@@ -84,16 +85,6 @@ class VLATask:
     def save_checkpoint(self, step: int) -> None:
         """Saves the model's current weights as the newest checkpoint."""
         self.checkpoints.save(self.model, statistics=self.statistics, meta=self.meta | {"step": step})
-
-    def _to_device(self, observation: Observation) -> Observation:
-        return Observation(
-            images={name: image.to(self.device) for name, image in observation.images.items()},
-            image_mask={name: mask.to(self.device) for name, mask in observation.image_mask.items()},
-            state=observation.state.to(self.device),
-            state_mask=observation.state_mask.to(self.device),
-            instruction=observation.instruction.to(self.device),
-            instruction_mask=observation.instruction_mask.to(self.device),
-        )
 
 
 def observe(batch: DemonstrationBatch, words: TokenGroup) -> Observation:

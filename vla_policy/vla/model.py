@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from vla_policy.config import ModelConfig
@@ -139,14 +139,30 @@ class VLAModel(nn.Module):
         condition = self.missing[INSTRUCTION](command[:, None], commanded).tokens[:, 0]
         groups = {STATE: self.missing[STATE](self.state(self.normalizer.state(state)), observation.state_mask[:, -1])}
         found = [words]
-        for name, camera in self.cameras.items():
+        for name in self.cameras:
             seen = observation.image_mask[name][:, -1]
-            tokens, features = camera(observation.images[name][:, -1], condition)
+            tokens, located = self._look(name, observation.images[name][:, -1], seen, words, condition)
             groups[name] = self.missing[name](tokens, seen)
-            found.append(torch.where(seen[:, None, None], self.grounding[name](words, features), 0.0))
-        groups[INSTRUCTION] = self.missing[INSTRUCTION](self.instruction(torch.cat(found, dim=-1), spoken), commanded)
+            found.append(located)
+        instruction = self.instruction(torch.cat(found, dim=-1), spoken, roles=self.command.project(words))
+        groups[INSTRUCTION] = self.missing[INSTRUCTION](instruction, commanded)
         keypoints = torch.cat([groups[name].tokens[:, :2].flatten(1) for name in self.cameras], dim=1)
         return self.fusion(groups), self.state_head(keypoints).float()
+
+    def _look(
+        self,
+        name: str,
+        images: UInt8[Tensor, "b h w c"],
+        seen: Bool[Tensor, " b"],
+        words: Float[Tensor, "b l e"],
+        condition: Float[Tensor, "b d"],
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l g"]]:
+        """Returns a camera's tokens and what each word finds in its picture; zeros, at no cost, where it is missing."""
+        if seen.all():
+            tokens, features = self.cameras[name](images, condition)
+            return tokens, self.grounding[name](words, features)
+        tokens, features = self.cameras[name](images[seen], condition[seen])
+        return _scatter(tokens, seen), _scatter(self.grounding[name](words[seen], features), seen)
 
     def _words(self, observation: Observation) -> tuple[Float[Tensor, "b l e"], Bool[Tensor, "b l"]]:
         """Returns the normalised word vectors and their mask, up to the longest instruction of the batch."""
@@ -166,3 +182,10 @@ class VLAModel(nn.Module):
                 raise ValueError(
                     f"the model sees one observation at a time; {what} has the shape {tuple(tensor.shape)}"
                 )
+
+
+def _scatter(rows: Tensor, where: Bool[Tensor, " b"]) -> Tensor:
+    """Returns the rows at their places in the batch, zeros elsewhere."""
+    full = rows.new_zeros(len(where), *rows.shape[1:])
+    full[where] = rows
+    return full

@@ -13,6 +13,7 @@ from torch import Tensor
 from vla_policy.config import nearest
 from vla_policy.embodiment import Embodiment
 from vla_policy.encoders import InstructionEncoder
+from vla_policy.precision import autocast, computes_bf16
 from vla_policy.training.checkpoint import Checkpoint, load_checkpoint
 from vla_policy.types import ActionChunk, Observation
 
@@ -27,7 +28,8 @@ class Policy:
     """Deterministic and stateless: the same inputs give the same chunk, bit for bit, on one machine.
 
     The noise that the flow starts from is one fixed tensor; the word vectors of an instruction are remembered. It
-    computes as it was trained, in bfloat16 with float32 keypoints and actions: twice as fast as float32 on a CPU.
+    computes in bfloat16 with float32 keypoints and actions where the device has instructions for that, twice as fast
+    as float32 on a CPU, and in float32 elsewhere.
 
     Args:
         checkpoint: from `load_checkpoint`.
@@ -36,14 +38,15 @@ class Policy:
 
     def __init__(self, checkpoint: Checkpoint, what: str = "policy") -> None:
         self.model = checkpoint.model.eval().requires_grad_(False)
-        for parameter in self.model.parameters():
-            parameter.data = parameter.data.bfloat16()  # what a checkpoint holds; autocast has nothing left to cast
         self.embodiment = checkpoint.embodiment
         self.chunk_size = checkpoint.config.chunk_size
         self.execute_steps = checkpoint.config.execute_steps
         self.checkpoint_id = checkpoint.identifier
         self.what = what
         self._device = next(self.model.parameters()).device
+        if computes_bf16(self._device):
+            for parameter in self.model.parameters():
+                parameter.data = parameter.data.bfloat16()  # what a checkpoint holds: autocast has nothing left to cast
         self._encoder = InstructionEncoder()
         generator = torch.Generator().manual_seed(_NOISE_SEED)
         self._noise = torch.randn(1, *self.model.head.noise_shape, generator=generator).to(self._device)
@@ -73,6 +76,14 @@ class Policy:
         """
         self.embodiment.require_match(embodiment, mine=self.what, theirs=what)
 
+    def require_understands(self, instruction: str) -> None:
+        """Checks that the instruction can be embedded; its word vectors are then remembered.
+
+        Raises:
+            ValueError: the instruction is empty or has too many words.
+        """
+        self._encoder.embed([instruction])
+
     def predict(
         self,
         images: Mapping[str, Shaped[np.ndarray, ...] | None],
@@ -99,8 +110,8 @@ class Policy:
             state_mask=torch.tensor([[state is not None]]),
             **self._instruction(instruction),
         )
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16):
-            actions = self.model.sample(_to(observation, self._device), self._noise)[0].float().cpu().numpy()
+        with torch.inference_mode(), autocast(self._device):
+            actions = self.model.sample(observation.to(self._device), self._noise)[0].float().cpu().numpy()
         if not np.isfinite(actions).all():
             raise PolicyError(f"{self.what} answered with actions that are not finite; it cannot be used")
         return ActionChunk(actions, t0_s, self.embodiment.dt_s)
@@ -144,14 +155,3 @@ class Policy:
             return {"instruction": empty, "instruction_mask": torch.zeros(1, 1, dtype=torch.bool)}
         words = self._encoder.embed([instruction])
         return {"instruction": words.tokens, "instruction_mask": words.mask}
-
-
-def _to(observation: Observation, device: torch.device) -> Observation:
-    return Observation(
-        images={name: image.to(device) for name, image in observation.images.items()},
-        image_mask={name: mask.to(device) for name, mask in observation.image_mask.items()},
-        state=observation.state.to(device),
-        state_mask=observation.state_mask.to(device),
-        instruction=observation.instruction.to(device),
-        instruction_mask=observation.instruction_mask.to(device),
-    )

@@ -22,3 +22,29 @@ def test_a_user_error_is_one_message(capsys: pytest.CaptureFixture[str]) -> None
     assert error.startswith("vla train: ")
     assert "/nowhere" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied", "/data"), OSError("no offscreen rendering")])
+def test_an_error_of_the_machine_is_one_message(
+    error: OSError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise error
+
+    monkeypatch.setitem(COMMANDS, "eval", ("", lambda: command))
+    assert main(["eval"]) == 2
+    assert str(error) in capsys.readouterr().err
+
+
+def test_a_missing_package_names_the_extras_and_our_own_bug_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setitem(COMMANDS, "eval", ("", lambda: load("mujoco")))
+    assert main(["eval"]) == 2
+    assert "vla_policy[sim,train]" in capsys.readouterr().err
+    monkeypatch.setitem(COMMANDS, "eval", ("", lambda: load("vla_policy.nothing")))
+    with pytest.raises(ModuleNotFoundError):
+        main(["eval"])

@@ -8,7 +8,7 @@ import pytest
 
 from vla_policy.control import safety
 from vla_policy.control.alignment import robot_inputs
-from vla_policy.control.planner import NO_INSTRUCTION, POLICY_ERROR, Answer, Job, Motion, Planner
+from vla_policy.control.planner import INPUT_GAP, NO_INSTRUCTION, POLICY_ERROR, Answer, Job, Motion, Planner
 from vla_policy.control.robot import read_robot
 from vla_policy.types import ActionChunk
 
@@ -58,6 +58,34 @@ def test_nothing_is_asked_without_an_instruction() -> None:
     assert plan.instruct("go") == ""
     assert plan.next_job(SECOND) is not None
     assert plan.holding(SECOND) == {}
+
+
+def test_words_that_the_policy_cannot_take_in_are_refused_when_they_come() -> None:
+    def check(text: str) -> None:
+        if len(text.split()) > 3:
+            raise ValueError("at most 3 words")
+
+    arguments = {"execute_steps": 6, "max_horizon_s": 0.8, "max_observation_age_s": 0.5}
+    plan = Planner(ROBOT, now_ns=0, check_instruction=check, **arguments)
+    assert plan.instruct("go on and on") == "at most 3 words"
+    assert plan.instruction is None
+    assert plan.monitor.held[NO_INSTRUCTION] == 1
+    assert plan.instruct("go on") == ""
+
+
+def test_a_gap_is_counted_once_and_again_when_it_comes_again() -> None:
+    plan = planner()
+    plan.instruct("go")
+    show(plan, SECOND)
+    plan.watch(SECOND)
+    assert plan.monitor.held[INPUT_GAP] == 0
+    holding = [name for name, source in robot_inputs(ROBOT).items() if source.on_gap == "hold"]
+    for repetition in (1, 2):
+        for later in (5, 6):
+            plan.watch((10 * repetition + later) * SECOND)
+            assert plan.monitor.held[INPUT_GAP] == repetition * len(holding)
+        show(plan, (10 * repetition + 7) * SECOND)
+        plan.watch((10 * repetition + 7) * SECOND)
 
 
 def test_the_policy_is_asked_after_the_executed_part_or_when_the_instruction_changes() -> None:

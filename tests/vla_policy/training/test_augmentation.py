@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from vla_policy.config import TrainConfig
@@ -10,13 +11,15 @@ from vla_policy.training.vla_task import observe
 from vla_policy.types import DemonstrationBatch, TokenGroup
 from vla_policy.vla.normalize import Normalization
 
+CAMERAS = ("front", "wrist_camera")
+
 
 def test_drops_at_the_given_rates_and_never_all_cameras(
     make_batch: Callable[[int, int], DemonstrationBatch], words: TokenGroup, normalization: Normalization
 ) -> None:
     config = TrainConfig(steps=1, camera_dropout=0.4, state_dropout=0.2, instruction_dropout=0.1)
     given = observe(make_batch(4000, 0), words)
-    changed = MultimodalAugmentation(config, normalization)(given, torch.Generator().manual_seed(0))
+    changed = MultimodalAugmentation(config, normalization, CAMERAS)(given, torch.Generator().manual_seed(0))
     front, wrist = (changed.image_mask[name].float().mean() for name in ("front", "wrist_camera"))
     assert abs(front - 0.8) < 0.03
     assert abs(wrist - 0.8) < 0.03
@@ -32,6 +35,29 @@ def test_noise_is_in_standard_deviations(
 ) -> None:
     config = TrainConfig(steps=1, instruction_noise=0.5, state_noise=0.1)
     given = observe(make_batch(200, 0), words)
-    changed = MultimodalAugmentation(config, normalization)(given, torch.Generator().manual_seed(0))
+    changed = MultimodalAugmentation(config, normalization, CAMERAS)(given, torch.Generator().manual_seed(0))
     assert abs((changed.instruction - given.instruction).std() - 0.5 * 0.2) < 0.005
     assert abs((changed.state - given.state)[..., 1].std() - 0.1 * 0.7) < 0.02
+
+
+def test_weights_say_which_camera_is_lost(
+    make_batch: Callable[[int, int], DemonstrationBatch], words: TokenGroup, normalization: Normalization
+) -> None:
+    config = TrainConfig(camera_dropout=0.8, camera_dropout_weights={"wrist_camera": 3})
+    given = observe(make_batch(4000, 0), words)
+    changed = MultimodalAugmentation(config, normalization, CAMERAS)(given, torch.Generator().manual_seed(0))
+    front, wrist = (changed.image_mask[name].float().mean() for name in CAMERAS)
+    assert abs(front - 0.8) < 0.03
+    assert abs(wrist - 0.4) < 0.03
+    assert (changed.image_mask["front"] | changed.image_mask["wrist_camera"]).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [({"wrist": 1.0}, "did you mean 'wrist_camera'"), ({"front": 0.0, "wrist_camera": 0.0}, "must leave a camera")],
+)
+def test_weights_that_make_no_sense_are_refused(
+    weights: dict[str, float], message: str, normalization: Normalization
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultimodalAugmentation(TrainConfig(camera_dropout_weights=weights), normalization, CAMERAS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vla_policy.training.checkpoint import CheckpointManager, load_checkpoint, save_checkpoint
+from vla_policy.training.checkpoint import CheckpointManager, load_checkpoint, save_checkpoint, start_from
 from vla_policy.training.files import CheckpointError
 from vla_policy.types import Observation
 from vla_policy.vla.model import VLAModel
@@ -101,3 +101,18 @@ def test_the_manager_keeps_the_newest_behind_a_link(make_model: Callable[..., VL
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000003"]
     assert load_checkpoint(manager.newest).meta == {"step": 3}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "checkpoints"]
+
+
+def test_a_model_starts_from_what_fits_of_another(make_model: Callable[..., VLAModel], saved: Path) -> None:
+    torch.manual_seed(1)
+    model, source = make_model(expert_width=48), load_checkpoint(saved).model.state_dict()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    fresh = start_from(model, saved)
+    assert 0 < len(fresh) < len(before)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name] if name in fresh else source[name])
+
+
+def test_a_checkpoint_of_which_nothing_fits_is_refused(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match="no weight of"):
+        start_from(torch.nn.Linear(2, 2), saved)
