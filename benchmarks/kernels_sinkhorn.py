@@ -28,7 +28,7 @@ Solver = Callable[[int], Tensor]  # iterations -> plan
 
 
 def measure_sinkhorn(
-    size: int = 64, epsilon: float = 0.05, error: float = 1e-4, repeats: int = 15, max_iterations: int = 2048
+    size: int = 64, epsilon: float = 0.05, error: float = 1e-4, repeats: int = 15, max_iterations: int = 1024
 ) -> dict[str, dict[str, float]]:
     """Returns solver -> milliseconds, ratio to ours, reached error and iterations.
 

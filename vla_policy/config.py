@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vla_policy.embodiment import Embodiment
 
-HeadName = Literal["flow", "regression"]
+HeadName = Literal["flow", "regression", "bins", "fast"]
 FusionName = Literal["early", "cross_attention"]
 
 

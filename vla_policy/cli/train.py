@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from vla_policy.config import ModelConfig, TrainConfig
+
+# Chunks that an action tokenizer is fitted to; more change neither its range nor its merges much.
+_TOKENIZER_CHUNKS = 20_000
 
 
 def train(
@@ -49,8 +53,9 @@ def train(
     from vla_policy.training.state import STATE_NAME
     from vla_policy.training.trainer import MultimodalTrainer
     from vla_policy.training.vla_task import VLATask
+    from vla_policy.vla.heads import fit_action_tokenizer
     from vla_policy.vla.model import VLAModel
-    from vla_policy.vla.normalize import Normalization
+    from vla_policy.vla.normalize import Normalization, Normalizer
 
     if not resume and (out / STATE_NAME).exists():
         raise FileExistsError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
@@ -71,7 +76,14 @@ def train(
         validation_fraction=train.validation_fraction,
     )
     torch.manual_seed(train.seed)
-    policy = VLAModel(model, store.embodiment, Normalization.of(statistics, words))
+    normalization = Normalization.of(statistics, words)
+    normalizer = Normalizer(normalization, store.embodiment, model.relative_names(store.embodiment))
+    tokenizer = None
+    if model.head in ("bins", "fast"):
+        batches = islice(loader.batches(), min(loader.steps_per_epoch, -(-_TOKENIZER_CHUNKS // train.batch_size)))
+        chunks = torch.cat([normalizer.actions(batch.actions, batch.state[:, -1]) for batch in batches])
+        tokenizer = fit_action_tokenizer(model.head, chunks)
+    policy = VLAModel(model, store.embodiment, normalization, tokenizer)
     if start_from is not None:
         fresh = checkpoint_module.start_from(policy, start_from)
         console.print(f"weights of {start_from}; starting fresh: {', '.join(fresh) or 'none'}")

@@ -31,6 +31,11 @@ class ActionTokenizer(Protocol):
         ...
 
     @property
+    def lengths(self) -> Int64[Tensor, " v"]:
+        """How many of the chunk's `max_tokens` values each id stands for; those of a chunk sum to all of them."""
+        ...
+
+    @property
     def error_bound(self) -> Float[Tensor, " a"]:
         """Largest absolute error of encode -> decode per dimension, for actions within the range."""
         ...

@@ -45,6 +45,11 @@ class BinsTokenizer:
         return self.chunk_size * len(self.action_range.low)
 
     @property
+    def lengths(self) -> Int64[Tensor, " v"]:
+        """1 for every id."""
+        return torch.ones(self.bins, dtype=torch.int64)
+
+    @property
     def error_bound(self) -> Float[Tensor, " a"]:
         """Half a bin: the largest absolute error per dimension, in its unit, for actions within the range."""
         return self.action_range.half_width / self.bins

@@ -90,6 +90,11 @@ class FASTTokenizer:
         return self.chunk_size * len(self.action_range.low)
 
     @property
+    def lengths(self) -> Int64[Tensor, " v"]:
+        """Coefficients that each id stands for."""
+        return torch.tensor([len(text) for text in self._texts])
+
+    @property
     def error_bound(self) -> Float[Tensor, " a"]:
         """The largest absolute error per dimension, in its unit, for actions within the range.
 

@@ -12,7 +12,12 @@ from vla_policy.types import DemonstrationBatch, Observation, TokenGroup
 from vla_policy.vla.model import VLAModel
 
 MakeModel = Callable[..., VLAModel]
-VARIANTS = [{"head": "flow", "fusion": "early"}, {"head": "regression", "fusion": "cross_attention"}]
+VARIANTS = [
+    {"head": "flow", "fusion": "early"},
+    {"head": "regression", "fusion": "cross_attention"},
+    {"head": "bins", "fusion": "early"},
+    {"head": "fast", "fusion": "early"},
+]
 
 
 def noise(size: int = 3) -> Tensor:
