@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from vla_policy.alignment import sinkhorn
 
-Solver = Callable[[int], Tensor]  # iterations -> plan
+Solver = Callable[[int], Any]  # iterations -> result with a plan
 
 
 def measure_sinkhorn(
@@ -42,15 +42,15 @@ def measure_sinkhorn(
     torch.set_num_threads(1)
     cost = _costs(size)
     peers: dict[str, Solver] = {
-        "pot_log": lambda n: ot.solve_batch(cost, epsilon, max_iter=n, tol=0, method="log_sinkhorn").plan,
-        "pot_kernel": lambda n: ot.solve_batch(cost, epsilon, max_iter=n, tol=0, method="sinkhorn").plan,
-        "geomloss": lambda n: geomloss.solve_batch(cost, reg=epsilon, max_iter=n).plan,
+        "pot_log": lambda n: ot.solve_batch(cost, epsilon, max_iter=n, tol=0, method="log_sinkhorn"),
+        "pot_kernel": lambda n: ot.solve_batch(cost, epsilon, max_iter=n, tol=0, method="sinkhorn"),
+        "geomloss": lambda n: geomloss.solve_batch(cost, reg=epsilon, max_iter=n),
     }
     iterations = {name: _fewest(solve, error, max_iterations) for name, solve in peers.items()}
     runs: dict[str, Callable[[], Tensor]] = {
         "ours": lambda: sinkhorn(cost, epsilon=epsilon, tolerance=error, max_iterations=max_iterations).plan
     }
-    runs |= {name: lambda name=name: peers[name](iterations[name]) for name in peers}
+    runs |= {name: lambda name=name: peers[name](iterations[name]).plan for name in peers}
     ms = _medians_ms(runs, repeats)
     iterations["ours"] = sinkhorn(cost, epsilon=epsilon, tolerance=error, max_iterations=max_iterations).iterations
     return {
@@ -83,12 +83,12 @@ def _error(plan: Tensor) -> float:
 
 def _fewest(solve: Solver, error: float, most: int) -> int:
     high = 1
-    while high < most and not _error(solve(high)) < error:
+    while high < most and not _error(solve(high).plan) < error:
         high = min(2 * high, most)
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _error(solve(middle)) < error else (middle, high)
+        low, high = (low, middle) if _error(solve(middle).plan) < error else (middle, high)
     return high
 
 

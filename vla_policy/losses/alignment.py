@@ -64,7 +64,7 @@ class MultimodalAlignmentLoss(nn.Module):
             if both.any():
                 aligned.append(alignment(embeddings[one][both], embeddings[other][both], self.power))
         spread = [uniformity(x[masks[name]], self.t) for name, x in embeddings.items() if masks[name].sum() >= 2]
-        nothing = sum(x[:0].float().sum() for x in embeddings.values())  # 0, with a gradient
+        nothing = torch.stack([x[:0].float().sum() for x in embeddings.values()]).sum()  # 0, with a gradient
         parts = {"alignment": _mean(aligned, nothing), "uniformity": _mean(spread, nothing)}
         loss = parts["alignment"] + self.uniformity_weight * parts["uniformity"]
         return loss, {name: part.detach() for name, part in parts.items()}

@@ -90,7 +90,7 @@ class ContrastiveLoss(nn.Module):
         all_labels, all_present = _gather(labels), _gather(present)
         valid = present[:, None] & all_present
         positive = valid & (labels[:, None] == all_labels)
-        if self.objective == "infonce":
+        if self.bias is None:  # infonce
             directions = [self.scale * x @ _gather(y).T, self.scale * y @ _gather(x).T]
             rows = torch.stack([_cross_entropy(logits, positive, valid) for logits in directions]).mean(dim=0)
             pairs, others = rows, torch.zeros_like(rows)

@@ -42,7 +42,7 @@ class FASTTokenizer:
         self.transform = cosine_transform(chunk_size)
         self._largest = _largest_coefficient(chunk_size, scale)
         self._bpe = Tokenizer.from_str(bpe)
-        self._texts = [self._bpe.id_to_token(i) for i in range(self._bpe.get_vocab_size())]
+        self._texts = [self._bpe.id_to_token(i) or "" for i in range(self._bpe.get_vocab_size())]
         if not set(_alphabet(self._largest)) <= set(self._texts) or {*"".join(self._texts)} - {
             *_alphabet(self._largest)
         }:
