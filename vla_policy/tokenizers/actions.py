@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -17,6 +17,7 @@ class UndecodableTokens(ValueError):
     """Token ids that stand for nothing: out of range, or of another number than a chunk or image has."""
 
 
+@runtime_checkable
 class ActionTokenizer(Protocol):
     """Action chunks to ids 0 .. vocab_size - 1 and back."""
 

@@ -154,7 +154,7 @@ class ImageTokenizer(nn.Module):
         tokenizer.load_state_dict(tensors)
         return tokenizer.eval().requires_grad_(False)
 
-    def _codes(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w q"]:
+    def _codes(self, pixels: Float[Tensor, "b c h w"]) -> Float[Tensor, "b i j q"]:
         return self.quantizer(rearrange(self.encoder(pixels), "b q h w -> b h w q"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -16,6 +16,7 @@ PAD, END, TEXT, IMAGE, ACTION = range(5)
 _SPECIAL = {"padding": PAD, "end": END, "text": TEXT, "image": IMAGE, "action": ACTION}
 
 
+@runtime_checkable
 class TextTokens(Protocol):
     """What is needed of a text tokenizer; `TextTokenizer` has it."""
 
@@ -25,6 +26,7 @@ class TextTokens(Protocol):
     def decode(self, ids: Tensor) -> list[str]: ...  # noqa: D102
 
 
+@runtime_checkable
 class ImageTokens(Protocol):
     """What is needed of an image tokenizer; `ImageTokenizer` has it."""
 

@@ -123,12 +123,14 @@ def test_a_batch_gives_what_each_sample_gives_alone() -> None:
         ({"source_weights": torch.ones(2, 3)}, "equal sums.*marginal_penalty"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_named(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sinkhorn(torch.rand(2, 3, 4), **changes)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("cost", [torch.rand(3, 4), torch.rand(0, 3, 4), torch.ones(2, 3, 4, dtype=torch.int64)])
+@pytest.mark.usefixtures("unchecked")
 def test_a_cost_of_the_wrong_kind_is_named(cost: Tensor) -> None:
     with pytest.raises(ValueError, match=r"the cost must be a floating \(b, n, m\)"):
         sinkhorn(cost)

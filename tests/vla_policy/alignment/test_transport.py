@@ -57,6 +57,7 @@ def tokens_of(group: TokenGroup, i: int) -> TokenGroup:
     return TokenGroup(group.tokens[i : i + 1], group.mask[i : i + 1])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_shapes_and_values_are_checked() -> None:
     loss = OptimalTransportAlignmentLoss()
     with pytest.raises(ValueError, match=r"same batch size and width.*\(2, 5, 8\) and \(3, 5, 8\)"):

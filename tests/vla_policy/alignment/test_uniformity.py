@@ -30,7 +30,7 @@ def test_equals_the_pairwise_definition() -> None:
 def test_alignment_is_a_mean_power_of_distances_whatever_the_lengths() -> None:
     x, y = torch.tensor([[2.0, 0.0], [3.0, 0.0]]), torch.tensor([[0.0, 1.0], [5.0, 0.0]])
     assert float(alignment(x, y)) == pytest.approx(1.0)
-    assert float(alignment(x, y, power=1)) == pytest.approx(math.sqrt(2) / 2)
+    assert float(alignment(x, y, power=1.0)) == pytest.approx(math.sqrt(2) / 2)
 
 
 def test_gradients_are_finite_where_pairs_coincide() -> None:
@@ -39,6 +39,7 @@ def test_gradients_are_finite_where_pairs_coincide() -> None:
     assert x.grad is not None and x.grad.isfinite().all()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_embeddings_are_named() -> None:
     with pytest.raises(ValueError, match=r"b at least 2; got torch.float32 \(1, 3\)"):
         uniformity(torch.randn(1, 3))

@@ -45,6 +45,7 @@ def test_descent_aligns_without_collapse() -> None:
     assert parts["uniformity"] < -2.0  # of evenly drawn points: -2.1
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named() -> None:
     loss, x = MultimodalAlignmentLoss(), torch.randn(3, 4)
     with pytest.raises(ValueError, match="at least two modalities"):

@@ -146,6 +146,7 @@ def test_training_learns_the_scale() -> None:
     assert loss.scale.item() == 100
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"no contrastive objective 'infonec'.*did you mean 'infonce'"):
         ContrastiveLoss("infonec")  # pyright: ignore[reportArgumentType]

@@ -59,6 +59,7 @@ def test_the_fraction_of_the_valid_is_hidden(b: int, n: int, fraction: float, se
         assert of_sample == min(among, max(1, round(among * fraction)))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named() -> None:
     loss, part = MaskedMultimodalLoss(), predictions()["actions"]
     with pytest.raises(ValueError, match=r"no modality 'action'.*did you mean 'actions'"):

@@ -56,6 +56,7 @@ def test_without_a_negative_it_is_zero_with_a_gradient() -> None:
     assert float(value.detach()) == 0 and x.grad is not None and not x.grad.any()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"no mining 'semihard'.*did you mean 'semi_hard'"):
         TripletLoss(mining="semihard")  # pyright: ignore[reportArgumentType]

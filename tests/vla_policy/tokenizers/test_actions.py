@@ -69,6 +69,7 @@ def test_what_lies_outside_the_range_is_clipped_only_on_request(tokenizer: Actio
 
 
 @both
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named(tokenizer: ActionTokenizer) -> None:
     with pytest.raises(ValueError, match=r"must be \(b, 8, 3\), b at least 1; got \(2, 7, 3\)"):
         tokenizer.encode(smooth(2)[:, :7])
@@ -136,6 +137,7 @@ def test_ranges_are_quantiles_and_have_a_width() -> None:
         ActionRange.of(actions * torch.nan)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_foreign_descriptions_are_refused() -> None:
     with pytest.raises(ValueError, match=r"no action tokenizer 'bin'.*did you mean 'bins'"):
         action_tokenizer_from_json({"kind": "bin"})

@@ -69,6 +69,7 @@ def test_survives_saving(tokenizer: ImageTokenizer, tmp_path: Path) -> None:
         ImageTokenizer.load(tmp_path / "image.safetensors")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named(tokenizer: ImageTokenizer) -> None:
     with pytest.raises(ValueError, match=r"multiples of 8; got torch.uint8 \(2, 20, 32, 3\)"):
         tokenizer.encode(blobs(2)[:, :20])

@@ -74,6 +74,7 @@ def test_what_does_not_decode_is_an_error(tokenizer: VLATokenizer) -> None:
             tokenizer.decode(torch.tensor(rows))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named(tokenizer: VLATokenizer) -> None:
     with pytest.raises(ValueError, match="at least one sequence"):
         tokenizer.encode([])

@@ -108,6 +108,7 @@ def test_the_tokenizer_travels_in_the_checkpoint(
         load_checkpoint(tmp_path / "a")
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_tokenizer_that_does_not_fit_is_named(config: ModelConfig) -> None:
     with pytest.raises(ValueError, match=r"chunks of 4 x 2 values; it is of 12"):
         TokenHead(config, 2, fit_action_tokenizer("bins", chunks()))
