@@ -35,7 +35,9 @@ EXTRAS = {
     "dev": [
         "beartype>=0.20",
         "colcon-common-extensions>=0.3",
+        "geomloss>=0.3",
         "hypothesis>=6.120",
+        "pot>=0.9.6",
         "pre-commit>=4.0",
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.3",

@@ -10,6 +10,7 @@ from typing import Any
 
 # Submodule -> what of it is offered here.
 _OFFERED: dict[str, tuple[str, ...]] = {
+    "alignment": ("OptimalTransportAlignmentLoss", "Transport", "sinkhorn", "uniformity"),
     "attention": ("BidirectionalCrossAttention", "ChannelAttention", "CrossAttention", "MultiHeadCoAttention"),
     "config": ("ModelConfig", "MultimodalConfig", "TrainConfig"),
     "encoders": (
@@ -21,9 +22,29 @@ _OFFERED: dict[str, tuple[str, ...]] = {
         "normalize_images",
     ),
     "fusion": ("CrossModalFusion", "EarlyFusion", "HybridFusion", "LateFusion", "build_fusion"),
+    "losses": (
+        "ContrastiveLoss",
+        "MaskedMultimodalLoss",
+        "MaskedPrediction",
+        "MultimodalAlignmentLoss",
+        "TripletLoss",
+        "hide",
+    ),
     "multimodal": ("AdvancedMultimodalModel", "MultimodalOutputs"),
-    "tokenizers": ("TextTokenizer",),
+    "tokenizers": (
+        "ActionRange",
+        "BinsTokenizer",
+        "FASTTokenizer",
+        "FiniteScalarQuantizer",
+        "ImageTokenizer",
+        "TextTokenizer",
+        "TokenSequence",
+        "UndecodableTokens",
+        "VLATokenizer",
+        "action_tokenizer_from_json",
+    ),
     "types": ("TokenGroup",),
+    "vla.heads": ("TokenHead", "fit_action_tokenizer"),
     "vla.model": ("VLAModel",),
     "vla.policy": ("Policy",),
 }

@@ -9,9 +9,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vla_policy.embodiment import Embodiment
 
-HeadName = Literal["flow", "regression"]
-MINILM_VOCABULARY = 30_522
+HeadName = Literal["flow", "regression", "bins", "fast"]
 FusionName = Literal["early", "cross_attention", "late", "hybrid"]
+MINILM_VOCABULARY = 30_522
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ import torch
 
 from vla_policy.config import ModelConfig
 from vla_policy.embodiment import Channel, Embodiment
+from vla_policy.tokenizers import ACTION_TOKENIZERS
 from vla_policy.types import DemonstrationBatch, Observation, TokenGroup
+from vla_policy.vla.heads import fit_action_tokenizer
 from vla_policy.vla.model import VLAModel
 from vla_policy.vla.normalize import Normalization
 
@@ -66,7 +68,9 @@ def make_model(body: Embodiment, config: ModelConfig, normalization: Normalizati
 
     def make(**changes: object) -> VLAModel:
         torch.manual_seed(0)
-        model = VLAModel(replace(config, **changes), body, normalization)  # pyright: ignore[reportArgumentType]
+        changed = replace(config, **changes)  # pyright: ignore[reportArgumentType]
+        tokenizer = fit_action_tokenizer(changed.head, _chunks()) if changed.head in ACTION_TOKENIZERS else None
+        model = VLAModel(changed, body, normalization, tokenizer)
         with torch.no_grad():
             for layer in (model.head.expert.out, model.head.expert.modulation):
                 layer.weight.normal_(0, 0.2)
@@ -76,6 +80,11 @@ def make_model(body: Embodiment, config: ModelConfig, normalization: Normalizati
         return model.eval()
 
     return make
+
+
+def _chunks() -> torch.Tensor:
+    """Normalised chunks that move smoothly."""
+    return 0.7 * torch.randn(500, CHUNK, 3, generator=torch.Generator().manual_seed(4)).cumsum(1)
 
 
 @pytest.fixture

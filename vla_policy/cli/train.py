@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ from vla_policy.config import ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from vla_datasets.mixture import Mixture
+
+# Chunks that an action tokenizer is fitted to; more change neither its range nor its merges much.
+_TOKENIZER_CHUNKS = 20_000
 
 
 def train(
@@ -57,8 +61,9 @@ def train(
     from vla_policy.training.state import STATE_NAME
     from vla_policy.training.trainer import MultimodalTrainer
     from vla_policy.training.vla_task import VLATask
+    from vla_policy.vla.heads import fit_action_tokenizer
     from vla_policy.vla.model import VLAModel
-    from vla_policy.vla.normalize import Normalization
+    from vla_policy.vla.normalize import Normalization, Normalizer
 
     if not data:
         raise ValueError("--data needs at least one demonstration store; got none")
@@ -90,7 +95,14 @@ def train(
     loader, held_out = (Mixture(part, weights or None) for part in (loaders[: len(stores)], loaders[len(stores) :]))
     words = InstructionEncoder().embed(loader.texts)
     torch.manual_seed(train.seed)
-    policy = VLAModel(model, body, Normalization.of(statistics, words))
+    normalization = Normalization.of(statistics, words)
+    normalizer = Normalizer(normalization, body, model.relative_names(body))
+    tokenizer = None
+    if model.head in ("bins", "fast"):
+        batches = islice(loader.batches(), -(-min(len(loader), _TOKENIZER_CHUNKS) // train.batch_size))
+        chunks = torch.cat([normalizer.actions(batch.actions, batch.state[:, -1]) for batch in batches])
+        tokenizer = fit_action_tokenizer(model.head, chunks)
+    policy = VLAModel(model, body, normalization, tokenizer)
     if start_from is not None:
         fresh = checkpoint_module.start_from(policy, start_from)
         console.print(f"weights of {start_from}; starting fresh: {', '.join(fresh) or 'none'}")

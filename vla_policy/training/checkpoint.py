@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vla_policy.config import ModelConfig, model_config_from_json
 from vla_policy.embodiment import Embodiment
+from vla_policy.tokenizers import action_tokenizer_from_json
 from vla_policy.training.files import (
     CheckpointError,
     file_sha256,
@@ -31,6 +32,8 @@ VERSION = 1
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 _KEYS = {"format", "version", "weights_sha256", "model", "embodiment", "normalization", "statistics", "meta"}
+# Checkpoints from before there were token heads lack it.
+_LATER_KEYS = {"action_tokenizer"}
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def save_checkpoint(
         "model": model.config.to_json(),
         "embodiment": model.embodiment.to_json(),
         "normalization": model.normalization.to_json(),
+        "action_tokenizer": None if model.action_tokenizer is None else model.action_tokenizer.to_json(),
         "statistics": statistics,
         "meta": meta,
     }
@@ -111,11 +115,13 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
     """
     directory = Path(directory).resolve()  # the newest of a run may become another while it is read
     config, weights = _read(directory)
+    tokenizer = config.get("action_tokenizer")
     try:
         model = VLAModel(
             model_config_from_json(config["model"]),
             Embodiment.from_json(config["embodiment"]),
             Normalization.from_json(config["normalization"]),
+            None if tokenizer is None else action_tokenizer_from_json(tokenizer),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{directory / CONFIG_NAME} does not describe a model: {error}") from error
@@ -225,7 +231,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of vla_policy: it must name the format {FORMAT!r}")
     if config.get("version") != VERSION:
         raise CheckpointError(f"{path} has the format version {config.get('version')}; this code reads {VERSION}")
-    if set(config) != _KEYS:
+    if set(config) | _LATER_KEYS != _KEYS | _LATER_KEYS:
         raise CheckpointError(f"{path} must have the keys {sorted(_KEYS)}; got {sorted(config)}")
     return config
 

@@ -19,6 +19,7 @@ from vla_policy.encoders import (
     WordPooling,
 )
 from vla_policy.fusion import build_fusion
+from vla_policy.tokenizers import ActionTokenizer
 from vla_policy.types import Observation, TokenGroup
 from vla_policy.vla.heads import build_head
 from vla_policy.vla.normalize import Normalization, Normalizer
@@ -56,12 +57,19 @@ class VLAModel(nn.Module):
         config: shape of the model.
         embodiment: cameras and the names of state and action dimensions.
         normalization: of state, actions and word vectors.
+        action_tokenizer: of normalised action chunks, for the heads ``bins`` and ``fast``.
 
     Raises:
-        ValueError: the normalisation or a relative action does not fit the embodiment.
+        ValueError: the normalisation, a relative action or the action tokenizer does not fit.
     """
 
-    def __init__(self, config: ModelConfig, embodiment: Embodiment, normalization: Normalization) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        embodiment: Embodiment,
+        normalization: Normalization,
+        action_tokenizer: ActionTokenizer | None = None,
+    ) -> None:
         super().__init__()
         normalization.require_fits(embodiment, config.chunk_size)
         self.config = config
@@ -96,7 +104,8 @@ class VLAModel(nn.Module):
             )
         self.missing = nn.ModuleDict({name: MissingToken(width) for name in modalities})
         self.fusion = build_fusion(config.fusion, modalities, width=width, heads=config.heads, layers=config.layers)
-        self.head = build_head(config, len(embodiment.action))
+        self.action_tokenizer = action_tokenizer
+        self.head = build_head(config, len(embodiment.action), action_tokenizer)
         self.state_head = _perceptron(2 * width * len(embodiment.cameras), width, state_dim)
         chunk = config.chunk_size * len(embodiment.action)
         self.camera_heads = nn.ModuleDict({name: _perceptron(4 * width, width, chunk) for name in embodiment.cameras})

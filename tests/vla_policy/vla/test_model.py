@@ -17,6 +17,8 @@ VARIANTS = [
     {"head": "regression", "fusion": "cross_attention"},
     {"head": "regression", "fusion": "late"},
     {"head": "regression", "fusion": "hybrid"},
+    {"head": "bins", "fusion": "early"},
+    {"head": "fast", "fusion": "early"},
 ]
 
 
@@ -73,9 +75,9 @@ def test_what_is_masked_changes_nothing(
     else:
         other = replace(masked, **{missing: torch.full_like(getattr(masked, missing), torch.nan)})
     with torch.no_grad():
-        expected, full = model.sample(masked, noise()), model.sample(observation, noise())
-        assert torch.equal(model.sample(other, noise()), expected)
-    assert not torch.equal(full, expected)
+        assert torch.equal(model.sample(other, noise()), model.sample(masked, noise()))
+        # Not of the samples: the likeliest ids of an untrained head may well stay the same.
+        assert not torch.equal(model.encode(observation).tokens, model.encode(masked).tokens)
 
 
 def test_a_mask_of_one_sample_leaves_the_others_alone(make_model: MakeModel, observation: Observation) -> None:

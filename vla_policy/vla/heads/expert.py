@@ -34,7 +34,7 @@ class ExpertBlock(nn.Module):
         self,
         x: Float[Tensor, "b k d"],
         observed: KeysValues,
-        mask: Bool[Tensor, "b m"],
+        mask: Bool[Tensor, "b m"] | Bool[Tensor, "b k m"],
         modulation: Float[Tensor, "c six d"],
     ) -> Float[Tensor, "b k d"]:
         """Returns the updated action tokens.
@@ -42,7 +42,7 @@ class ExpertBlock(nn.Module):
         Args:
             x: action tokens.
             observed: keys and values of the observation.
-            mask: (b, k + n) True = valid, action tokens first.
+            mask: (b, k + n) True = valid, action tokens first; or (b, k, k + n), per action token.
             modulation: shift, scale, gate of the attention, then of the feed-forward part; c = b or 1.
         """
         shift, scale, gate, shift2, scale2, gate2 = modulation.to(x.dtype)[:, :, None].unbind(1)
@@ -89,6 +89,7 @@ class ActionExpert(nn.Module):
         observed: list[KeysValues],
         mask: Bool[Tensor, "b n"],
         modulation: Float[Tensor, "c m d"],
+        among: Bool[Tensor, "k k"] | None = None,
     ) -> Float[Tensor, "b k a"]:
         """Returns one vector per action token, float32.
 
@@ -97,8 +98,13 @@ class ActionExpert(nn.Module):
             observed: from `observe`.
             mask: True = valid, of the observation's tokens.
             modulation: from `modulate`; c = b or 1.
+            among: True = this action token (row) may attend to that one; None = all to all.
         """
-        mask = torch.cat((mask.new_ones(x.shape[0], x.shape[1]), mask), dim=1)
+        if among is None:
+            mask = torch.cat((mask.new_ones(x.shape[0], x.shape[1]), mask), dim=1)
+        else:
+            rows = mask[:, None].expand(-1, x.shape[1], -1)
+            mask = torch.cat((among.expand(x.shape[0], -1, -1), rows), dim=2)
         for index, block in enumerate(self.blocks):
             x = block(x, observed[index], mask, modulation[:, 6 * index : 6 * index + 6])
         shift, scale = modulation[:, -2:].to(x.dtype)[:, :, None].unbind(1)

@@ -1,0 +1,115 @@
+"""Trains the image tokenizer on demonstrations and measures how well it reconstructs held-out episodes.
+
+python benchmarks/image_tokenizer.py --data data/tabletop.zarr --out runs/image_tokenizer
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+import tyro
+from result_files import write_result
+from torch import Tensor
+
+from vla_datasets.loader import RamLoader
+from vla_datasets.store import DemonstrationStore
+from vla_policy.config import TrainConfig
+from vla_policy.tokenizers import ImageTokenizer
+from vla_policy.training.trainer import MultimodalTrainer, TrainingProgress
+from vla_policy.types import DemonstrationBatch
+
+NAME = "image_tokenizer.safetensors"
+
+
+class ImageTokenizerTask:
+    """Reconstruction of all cameras' images, as a task of the training loop."""
+
+    def __init__(self, loader: RamLoader, held_out: RamLoader, out: Path, validation_batches: int) -> None:
+        self.model = ImageTokenizer()
+        self.loader, self.held_out, self.out = loader, held_out, out
+        self.validation_batches = validation_batches
+
+    def loss(self, batch: DemonstrationBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.model.loss(_images(batch)), {}
+
+    def validate(self) -> dict[str, float]:
+        return {"psnr_db": self.model.psnr_db(self._held_out_images())}
+
+    def save_checkpoint(self, step: int) -> None:
+        self.model.save(self.out / NAME)
+
+    def _held_out_images(self) -> Tensor:
+        return torch.cat([_images(batch) for batch in islice(self.held_out.batches(), self.validation_batches)])
+
+
+def measure(
+    data: Path = Path("data/tabletop.zarr"),
+    out: Path = Path("runs/image_tokenizer"),
+    steps: int = 1500,
+    batch_size: int = 32,
+    validation_batches: int = 16,
+) -> None:
+    """Train, measure and write results/image_tokenizer.json.
+
+    Args:
+        data: directory of the demonstration store.
+        out: directory of the run; the tokenizer is image_tokenizer.safetensors in it.
+        steps: optimiser steps.
+        batch_size: frames per step, each with the images of all cameras.
+        validation_batches: batches of held-out frames to measure on.
+    """
+    config = TrainConfig(steps=steps, batch_size=batch_size, warmup_steps=50, ema_decay=0.99, validation_every=250)
+    store = DemonstrationStore.open(data)
+    common = {"chunk_size": 1, "batch_size": batch_size, "seed": 0, "ram_budget_gb": config.ram_budget_gb}
+    loader, held_out = (RamLoader(store, split=split, **common) for split in ("training", "validation"))
+    torch.manual_seed(config.seed)
+    task = ImageTokenizerTask(loader, held_out, out, validation_batches)
+    figures: dict[str, float] = {}
+
+    def validated(step: int, found: dict[str, float]) -> None:
+        figures.update(found)
+        print(f"step {step}: {found['psnr_db']:.2f} dB", flush=True)
+
+    trainer = MultimodalTrainer(
+        task,
+        replace(config, weight_decay=0.0),
+        run_directory=out,
+        identity={"task": "image_tokenizer", "dataset": store.fingerprint},
+        on_step=_ignore,
+        on_validation=validated,
+        stop=lambda: False,
+    )
+    trainer.fit(loader.batches)
+    height, width = next(iter(store.embodiment.cameras.values()))
+    result = {
+        "psnr_db": round(figures["psnr_db"], 2),
+        "held_out_frames": min(len(held_out), validation_batches * batch_size),
+        "cameras": list(store.embodiment.cameras),
+        "image_size": [height, width],
+        "tokens_per_image": height * width // 64,
+        "vocab_size": task.model.vocab_size,
+        "bits_per_pixel": round(task.model.vocab_size.bit_length() / 64, 3),
+        "ids_used": _ids_used(task, held_out, validation_batches),
+        "steps": steps,
+    }
+    write_result("image_tokenizer", result)
+
+
+def _images(batch: DemonstrationBatch) -> Tensor:
+    return torch.cat([images[:, -1] for images in batch.images.values()])
+
+
+def _ids_used(task: ImageTokenizerTask, held_out: RamLoader, batches: int) -> int:
+    found = [task.model.encode(_images(batch)).unique() for batch in islice(held_out.batches(), batches)]
+    return len(torch.cat(found).unique())
+
+
+def _ignore(progress: TrainingProgress) -> None:
+    """Nothing is shown between validations."""
+
+
+if __name__ == "__main__":
+    tyro.cli(measure)

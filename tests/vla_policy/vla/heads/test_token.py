@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vla_policy.config import ModelConfig
+from vla_policy.tokenizers import BinsTokenizer, FASTTokenizer
+from vla_policy.training.checkpoint import load_checkpoint, save_checkpoint
+from vla_policy.training.files import CheckpointError
+from vla_policy.types import Observation, TokenGroup
+from vla_policy.vla.heads import TokenHead, build_head, fit_action_tokenizer
+from vla_policy.vla.model import VLAModel
+
+KINDS = ["bins", "fast"]
+DECODINGS = ["parallel", "autoregressive"]
+
+
+def chunks(n: int = 200) -> Tensor:
+    return 0.5 * torch.randn(n, 4, 3, generator=torch.Generator().manual_seed(0)).cumsum(1)
+
+
+@pytest.fixture
+def make_head(config: ModelConfig) -> Callable[[str], TokenHead]:
+    def make(kind: str) -> TokenHead:
+        torch.manual_seed(0)
+        return TokenHead(config, 3, fit_action_tokenizer(kind, chunks()))  # pyright: ignore[reportArgumentType]
+
+    return make
+
+
+def context(size: int = 4) -> TokenGroup:
+    generator = torch.Generator().manual_seed(1)
+    return TokenGroup(torch.randn(size, 5, 32, generator=generator), torch.ones(size, 5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_decodings_learn_the_chunks(make_head: Callable[[str], TokenHead], kind: str) -> None:
+    head, actions = make_head(kind), chunks()[:4]
+    optimizer = torch.optim.Adam(head.parameters(), lr=5e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = head.loss(context(), actions, torch.ones(4, 4, dtype=torch.bool), torch.Generator())
+        loss.backward()
+        optimizer.step()
+    ids, mask = head.tokenizer.encode(actions, clip=True)
+    expected = head.tokenizer.decode(ids, mask)
+    for decoding in DECODINGS:
+        head.decoding = decoding  # pyright: ignore[reportAttributeAccessIssue]
+        torch.testing.assert_close(head.sample(context(), torch.zeros(4, 4, 3)), expected)
+
+
+@pytest.mark.parametrize("decoding", DECODINGS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_untrained_head_chooses_decodes(
+    make_head: Callable[[str], TokenHead], kind: str, decoding: str
+) -> None:
+    head = make_head(kind)
+    torch.nn.init.normal_(head.expert.out.weight)
+    head.decoding = decoding  # pyright: ignore[reportAttributeAccessIssue]
+    actions = head.sample(context(8), torch.zeros(8, 4, 3))
+    assert actions.shape == (8, 4, 3) and actions.isfinite().all()
+
+
+def test_an_id_does_not_see_later_ones(make_head: Callable[[str], TokenHead]) -> None:
+    head = make_head("bins")
+    torch.nn.init.normal_(head.expert.out.weight)
+    observed = head.expert.observe(context())
+    ids = torch.randint(0, 256, (4, 11), generator=torch.Generator().manual_seed(2))
+    other = ids.clone()
+    other[:, 6:] = 0
+    both = [head._autoregressive(given, observed, context().mask) for given in (ids, other)]
+    torch.testing.assert_close(both[0][:, :7], both[1][:, :7])
+    assert not torch.allclose(both[0][:, 7:], both[1][:, 7:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunks_without_a_valid_step_do_not_count(make_head: Callable[[str], TokenHead], kind: str) -> None:
+    head, mask = make_head(kind), torch.tensor([[True] * 4, [False] * 4])
+    actions = chunks()[:2]
+    alone = head.loss(TokenGroup(context().tokens[:1], context().mask[:1]), actions[:1], mask[:1], torch.Generator())
+    both = head.loss(context(2), actions, mask, torch.Generator())
+    torch.testing.assert_close(both, alone)
+    nothing = head.loss(context(2), actions, torch.zeros_like(mask), torch.Generator())
+    assert float(nothing.detach()) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tokenizer_travels_in_the_checkpoint(
+    make_model: Callable[..., VLAModel], observation: Observation, tmp_path: Path, kind: str
+) -> None:
+    model = make_model(head=kind)
+    save_checkpoint(tmp_path / "a", model, statistics={}, meta={})
+    loaded = load_checkpoint(tmp_path / "a").model
+    assert isinstance(loaded.action_tokenizer, BinsTokenizer if kind == "bins" else FASTTokenizer)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    assert torch.equal(loaded.sample(observation), model.sample(observation))
+    path = tmp_path / "a" / "config.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps(description | {"action_tokenizer": None}))
+    with pytest.raises(CheckpointError, match=rf"need a tokenizer of their kind, others none: {kind} got None"):
+        load_checkpoint(tmp_path / "a")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_tokenizer_that_does_not_fit_is_named(config: ModelConfig) -> None:
+    with pytest.raises(ValueError, match=r"chunks of 4 x 2 values; it is of 12"):
+        TokenHead(config, 2, fit_action_tokenizer("bins", chunks()))
+    with pytest.raises(ValueError, match=r"others none: flow got bins"):
+        build_head(config, 3, fit_action_tokenizer("bins", chunks()))

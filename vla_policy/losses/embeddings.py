@@ -1,0 +1,50 @@
+"""Embeddings as the losses take them: checked, on the unit sphere, absent ones left out."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def unit_embeddings(
+    embeddings: dict[str, Float[Tensor, "b d"]], present: Bool[Tensor, " b"] | None
+) -> tuple[dict[str, Float[Tensor, "b d"]], Bool[Tensor, " b"]]:
+    """Returns the embeddings scaled to length 1, float32 at least, zeros where absent; and the mask.
+
+    Args:
+        embeddings: name -> (b, d), b at least 1; what absent rows hold does not matter.
+        present: True = the sample has it; None = all have.
+
+    Raises:
+        ValueError: shapes differ, the batch is empty, or a value of a present sample is not finite.
+    """
+    shapes = {name: tuple(x.shape) for name, x in embeddings.items()}
+    first = next(iter(embeddings.values()))
+    if first.dim() != 2 or not len(first) or len(set(shapes.values())) != 1 or not first.is_floating_point():
+        raise ValueError(f"embeddings must be floating, of one shape (b, d) with b at least 1; got {shapes}")
+    if present is None:
+        present = torch.ones(len(first), dtype=torch.bool, device=first.device)
+    if present.shape != first.shape[:1] or present.dtype != torch.bool:
+        raise ValueError(
+            f"the mask of present samples must be bool ({len(first)},), True = present; got {present.dtype} "
+            f"{tuple(present.shape)}"
+        )
+    unit = {}
+    for name, x in embeddings.items():
+        x = torch.where(present[:, None], x if x.dtype == torch.float64 else x.float(), 0.0)
+        if not x.isfinite().all():
+            raise ValueError(f"the embeddings of {name!r} must be finite; some are NaN or infinite")
+        unit[name] = F.normalize(x, dim=1)
+    return unit, present
+
+
+def require_labels(labels: Tensor | None, like: Tensor) -> None:
+    """Checks one integer label per sample.
+
+    Raises:
+        ValueError: another shape or dtype.
+    """
+    if labels is not None and (labels.shape != like.shape[:1] or labels.dtype != torch.int64):
+        raise ValueError(f"labels must be int64 ({len(like)},); got {labels.dtype} {tuple(labels.shape)}")

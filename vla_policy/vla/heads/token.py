@@ -1,0 +1,133 @@
+"""Discrete-token action head."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vla_policy.config import ModelConfig
+from vla_policy.tokenizers import ActionRange, ActionTokenizer, BinsTokenizer, FASTTokenizer
+from vla_policy.types import TokenGroup
+from vla_policy.vla.heads.expert import ActionExpert, KeysValues
+
+Decoding = Literal["parallel", "autoregressive"]
+
+# FAST rounds to 1 / 20 of half a dimension's range: finer than its paper, whose chunks are longer.
+_QUANTILES = (0.005, 0.995)
+_FAST_SCALE = 20.0
+_FAST_VOCABULARY = 1024
+
+
+class TokenHead(nn.Module):
+    """Predicts a chunk's ids, trained with cross-entropy for two ways of decoding at once.
+
+    ``autoregressive``: every id from those before it, one pass per id. ``parallel``: all ids in one pass, from learned
+    positions alone. `decoding` picks one at any time. Both take, from left to right, the likeliest id that the chunk
+    still has room for, so what they choose always decodes.
+
+    Args:
+        config: chunk size and expert.
+        action_dim: a.
+        tokenizer: of normalised chunks (k, a); it travels in the checkpoint.
+
+    Raises:
+        ValueError: the tokenizer is for other chunks.
+
+    Source: RT-2, arXiv 2307.15818 (autoregressive bins); FAST, 2501.09747; parallel decoding, OpenVLA-OFT, 2502.19645.
+    """
+
+    lengths: Tensor
+
+    def __init__(self, config: ModelConfig, action_dim: int, tokenizer: ActionTokenizer) -> None:
+        super().__init__()
+        if tokenizer.max_tokens != config.chunk_size * action_dim:
+            raise ValueError(
+                f"the action tokenizer must be of chunks of {config.chunk_size} x {action_dim} values; it is of "
+                f"{tokenizer.max_tokens}"
+            )
+        self.decoding: Decoding = "parallel"
+        self.tokenizer = tokenizer
+        self.noise_shape = (config.chunk_size, action_dim)
+        width = config.expert_width
+        self.expert = ActionExpert(config, tokenizer.vocab_size)
+        self.embedding = nn.Embedding(tokenizer.vocab_size + 1, width)  # the last one: not known yet
+        self.positions = nn.Parameter(0.02 * torch.randn(tokenizer.max_tokens, width))
+        self.conditions = nn.ParameterDict(
+            {name: nn.Parameter(0.02 * torch.randn(width)) for name in ("parallel", "autoregressive")}
+        )
+        self.register_buffer("lengths", tokenizer.lengths, persistent=False)
+
+    def loss(
+        self,
+        observation: TokenGroup,
+        actions: Float[Tensor, "b k a"],
+        action_mask: Bool[Tensor, "b k"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, ""]:
+        """Returns the mean over both decodings of the ids' cross-entropy; nothing is drawn from the generator.
+
+        Chunks with no valid step do not count. In others a padded step repeats the last action, and is learned as such:
+        the ids of FAST are of the chunk as a whole. Actions outside the tokenizer's range count as its nearest bound.
+        """
+        ids, valid = self.tokenizer.encode(actions.detach(), clip=True)
+        valid = valid & action_mask.any(dim=1, keepdim=True)
+        observed = self.expert.observe(observation)
+        causal = self._autoregressive(ids[:, :-1], observed, observation.mask)
+        parallel = self._parallel(observed, observation.mask)[:, : ids.shape[1]]
+        losses = [
+            F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none") * valid.flatten()
+            for logits in (causal, parallel)
+        ]
+        return torch.stack(losses).mean(dim=0).sum() / valid.sum().clamp_min(1)
+
+    @torch.no_grad()
+    def sample(self, observation: TokenGroup, noise: Float[Tensor, "b k a"]) -> Float[Tensor, "b k a"]:
+        """Returns normalised actions, decoded as `decoding` says; the noise is not used."""
+        observed = self.expert.observe(observation)
+        ids = self.lengths.new_zeros(len(observation.tokens), 0)
+        taken = torch.zeros_like(ids, dtype=torch.bool)
+        room = ids.new_full((len(ids), 1), self.tokenizer.max_tokens)
+        all_logits = self._parallel(observed, observation.mask) if self.decoding == "parallel" else None
+        while bool((room > 0).any()):
+            if all_logits is None:
+                logits = self._autoregressive(ids, observed, observation.mask)[:, -1]
+            else:
+                logits = all_logits[:, ids.shape[1]]
+            choice = logits.masked_fill(self.lengths > room, -torch.inf).argmax(dim=1, keepdim=True)
+            taken = torch.cat((taken, room > 0), dim=1)
+            ids = torch.cat((ids, torch.where(room > 0, choice, 0)), dim=1)
+            room = room - torch.where(room > 0, self.lengths[choice], 0)
+        return self.tokenizer.decode(ids, taken)
+
+    def _autoregressive(
+        self, ids: Int64[Tensor, "b l"], observed: list[KeysValues], mask: Bool[Tensor, "b n"]
+    ) -> Float[Tensor, "b m v"]:
+        """Returns the logits of the first id and of that after each of the given ones, m = l + 1."""
+        ids = F.pad(ids, (1, 0), value=self.tokenizer.vocab_size)
+        length = ids.shape[1]
+        tokens = self.embedding(ids) + self.positions[:length]
+        earlier = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+        modulation = self.expert.modulate(self.conditions["autoregressive"][None])
+        return self.expert(tokens, observed, mask, modulation, among=earlier)
+
+    def _parallel(self, observed: list[KeysValues], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b l v"]:
+        """Returns the logits of all positions at once."""
+        tokens = (self.embedding.weight[-1] + self.positions).expand(len(mask), -1, -1)
+        return self.expert(tokens, observed, mask, self.expert.modulate(self.conditions["parallel"][None]))
+
+
+def fit_action_tokenizer(head: Literal["bins", "fast"], chunks: Float[Tensor, "n k a"]) -> ActionTokenizer:
+    """Returns the tokenizer of a token head for normalised chunks: range between the 0.5% quantiles.
+
+    Args:
+        head: ``bins``: 256 of them; ``fast``: scale 20, at most 1024 ids, merges learned from the chunks.
+        chunks: of the training data, normalised.
+    """
+    action_range = ActionRange.of(chunks, *_QUANTILES)
+    if head == "bins":
+        return BinsTokenizer(action_range, chunks.shape[1])
+    return FASTTokenizer.train(chunks, action_range, scale=_FAST_SCALE, vocab_size=_FAST_VOCABULARY)
