@@ -104,7 +104,7 @@ def measure(rounds: int = 15, threads: int = 2, batch: int = 2) -> None:
     """Measure and write results/kernels.json.
 
     Args:
-        rounds: timed rounds of every comparison, after two that are not.
+        rounds: timed rounds of every comparison, after two that are not; each round starts with another.
         threads: torch threads, the same for all.
         batch: samples of the whole model's batch.
     """
@@ -180,10 +180,12 @@ def _compare(runs: dict[str, Callable[[bool], Tensor]], rounds: int) -> Figures:
     for backward in (False, True):
         times: dict[str, list[float]] = {name: [] for name in runs}
         results = {name: run(backward) for name, run in runs.items()}
-        for _ in range(rounds + 1):
-            for name, run in runs.items():
+        names = list(runs)
+        for number in range(rounds + 1):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
                 begin = time.perf_counter()
-                run(backward)
+                runs[name](backward)
                 times[name].append(1e3 * (time.perf_counter() - begin))
         for name in runs:
             ratios = [theirs / ours for theirs, ours in zip(times[name][1:], times["ours"][1:], strict=True)]
