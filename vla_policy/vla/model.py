@@ -18,7 +18,8 @@ from vla_policy.encoders import (
 )
 from vla_policy.fusion import build_fusion
 from vla_policy.types import Observation, TokenGroup
-from vla_policy.vla.heads import build_head
+from vla_policy.vla.heads import FlowHead, build_head
+from vla_policy.vla.heads.guidance import Guide
 from vla_policy.vla.normalize import Normalization, Normalizer
 
 STATE = "state"
@@ -113,19 +114,33 @@ class VLAModel(nn.Module):
         loss = action + self.config.state_loss_weight * state_error
         return loss, {"action": action.detach(), "state": state_error.detach()}
 
-    def sample(self, observation: Observation, noise: Float[Tensor, "b k a"] | None = None) -> Float[Tensor, "b k a"]:
+    def sample(
+        self,
+        observation: Observation,
+        noise: Float[Tensor, "b k a"] | None = None,
+        guide: Guide | None = None,
+    ) -> Float[Tensor, "b k a"]:
         """Returns an action chunk per observation: absolute, SI units, float32.
 
         Args:
             observation: raw.
             noise: standard normal, where the head starts from; None: drawn from torch's generator.
+            guide: actions to continue, absolute, SI units. A flow is guided towards them while it denoises; the answer
+                A of any other head, which there is nothing in to guide, is blended with them afterwards, A + W (Y - A).
         """
         fused, predicted = self._encode(observation)
         if noise is None:
             noise = torch.randn(fused.tokens.shape[0], *self.head.noise_shape, device=fused.tokens.device)
-        normalized = self.head.sample(fused, noise)
         known = observation.state_mask[:, -1:]
         state = torch.where(known, observation.state[:, -1], self.normalizer.raw_state(predicted))
+        if guide is None:
+            return self.normalizer.raw_actions(self.head.sample(fused, noise), state)
+        guide = Guide(self.normalizer.actions(guide.actions, state), guide.weights)
+        if isinstance(self.head, FlowHead):
+            normalized = self.head.sample(fused, noise, guide)
+        else:
+            normalized = self.head.sample(fused, noise)
+            normalized = normalized + guide.error(normalized)
         return self.normalizer.raw_actions(normalized, state)
 
     def _encode(self, observation: Observation) -> tuple[TokenGroup, Float[Tensor, "b s"]]:

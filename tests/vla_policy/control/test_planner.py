@@ -8,7 +8,15 @@ import pytest
 
 from vla_policy.control import safety
 from vla_policy.control.alignment import robot_inputs
-from vla_policy.control.planner import INPUT_GAP, NO_INSTRUCTION, POLICY_ERROR, Answer, Job, Motion, Planner
+from vla_policy.control.motion import Motion
+from vla_policy.control.planner import (
+    INPUT_GAP,
+    NO_INSTRUCTION,
+    POLICY_ERROR,
+    Answer,
+    Job,
+    Planner,
+)
 from vla_policy.control.robot import read_robot
 from vla_policy.types import ActionChunk
 
@@ -97,6 +105,7 @@ def test_the_policy_is_asked_after_the_executed_part_or_when_the_instruction_cha
         job = plan.next_job(tick * SECOND // 10)
         if job is not None:
             asked.append(tick)
+            plan.answer(job, chunk(job), tick * SECOND // 10, clock_s=0.0)
         if tick == 24:
             plan.instruct("stop and go")
     assert asked == [10, 16, 22, 24 + 1]

@@ -25,7 +25,7 @@ MEASURED = np.array([0.0, 1.0], np.float32)
 
 
 def test_a_good_chunk_passes_unchanged_up_to_the_horizon() -> None:
-    verdict = gate().check(chunk([0.1 * i for i in range(1, 10)] + [1.0, 1.0, 1.0]), MEASURED, now_s=10.1)
+    verdict = gate().check(chunk([0.1 * i for i in range(1, 10)] + [1.0, 1.0, 1.0]), MEASURED, now_s=10.0)
     assert verdict.reason == ""
     assert verdict.chunk is not None
     np.testing.assert_array_equal(verdict.chunk.actions, chunk([0.1 * i for i in range(1, 9)]).actions)
