@@ -22,6 +22,7 @@ WORKSPACE = "workspace"
 AGE = "observation_age"
 LATE = "missed_deadline"
 _SLACK = 1e-4  # relative; float32 chunks at exactly the limit pass
+_MIN_DT_S = 1e-3
 _WORKSPACE_CHECKS = 5  # per period: the path between two points is curved in space
 
 ForwardKinematics = Callable[[Float32[np.ndarray, "n a"]], Float32[np.ndarray, "n 3"]]
@@ -138,12 +139,13 @@ class SafetyGate:
         return ChunkExecutor(np.clip(np.where(np.isfinite(measured), measured, otherwise), self._lower, self._upper))
 
     def check_form(self, chunk: ActionChunk) -> Verdict | None:
-        """Returns the rejection of a chunk that is not (k, a) finite numbers and times, None for one that is."""
+        """Returns the rejection of a chunk that is not (k, a) finite numbers at sound times, None for one that is."""
         shape, dimensions = chunk.actions.shape, len(self._names)
         if len(shape) != 2 or shape[1] != dimensions or not shape[0]:
             return Verdict(None, NOT_FINITE, f"the chunk is not (k, {dimensions}) numbers; it is {shape}")
-        if not (np.isfinite(chunk.t0_s) and np.isfinite(chunk.dt_s) and chunk.dt_s > 0):
-            return Verdict(None, NOT_FINITE, f"the chunk's times are {chunk.t0_s} s + (i + 1) * {chunk.dt_s} s")
+        if not (np.isfinite(chunk.t0_s) and _MIN_DT_S <= chunk.dt_s <= self._max_horizon_s):
+            wanted = f"dt in [{_MIN_DT_S}, {self._max_horizon_s}]"
+            return Verdict(None, NOT_FINITE, f"the times are {chunk.t0_s} s + (i + 1) * {chunk.dt_s} s; {wanted}")
         with np.errstate(over="ignore"):
             wrong = int((~np.isfinite(chunk.actions.astype(np.float32))).sum())
         return Verdict(None, NOT_FINITE, f"{wrong} of the chunk's numbers are not finite") if wrong else None
@@ -179,16 +181,22 @@ class SafetyGate:
 
     def _entered(self, chunk: ActionChunk, now_s: float, executor: ChunkExecutor) -> Verdict:
         """Accepts the chunk from the first point on that the limits allow to go to from what is commanded now."""
-        times_ns, now_ns = point_times_ns(chunk), to_nanoseconds(now_s)
+        times_ns = point_times_ns(chunk)
+        first = int(np.searchsorted(times_ns, to_nanoseconds(now_s), side="right"))
         rejected = Verdict(None, LATE, f"all {len(times_ns)} points of the chunk are in the past")
-        first = int(np.searchsorted(times_ns, now_ns, side="right"))
+        if first < len(times_ns):
+            ahead = chunk.actions[first:]
+            velocity = np.diff(ahead[:2].astype(np.float64), axis=0).sum(axis=0) / chunk.dt_s
+            within = self._check_curve(Trajectory(times_ns[first:], ahead, velocity))
+            if within is not None:  # only the way to the chunk is eased, never the chunk itself
+                return within
         for entry in range(first, len(times_ns)):
             way = executor.following(_from(chunk, entry), now_s)
             if way is None:
                 continue
             actions = chunk.actions.copy()
-            for index in range(first, entry + 1):
-                actions[index] = way.position(int(times_ns[index]))
+            for index, t_ns in enumerate(times_ns[: entry + 1]):  # stale points say what was commanded then
+                actions[index] = executor.command(t_ns / 1e9) if index < first else way.position(int(t_ns))
             eased = replace(chunk, actions=actions)
             curve = executor.following(eased, now_s)
             found = self._check_curve(curve) if curve is not None else None
