@@ -56,23 +56,25 @@ class CommandedMotion:
         """Returns whether the last chunk was executed to its end: the robot stands for want of the next one."""
         return not self._is_hold and not self.is_moving(now_ns)
 
-    def is_following(self, now_ns: int) -> bool:
-        """Returns whether a chunk of the policy is being executed."""
-        return not self._is_hold and self.is_moving(now_ns)
-
     def rest(self) -> None:
         """Notes that the robot stands where the last chunk has ended, and that nothing is planned."""
         self._is_hold = True
         self._execution.forget()
 
     def prefix(self, stamp_ns: int) -> ChunkPrefix | None:
-        """Returns what the answer to an observation of this time is to continue."""
-        return None if self._executor is None else self._execution.prefix(self._executor, stamp_ns / 1e9, self._dt_s)
+        """Returns what the answer to an observation of this time is to continue; None when nothing moves then."""
+        if self._executor is None or not self.is_moving(stamp_ns):
+            return None
+        return self._execution.prefix(self._executor, stamp_ns / 1e9, self._dt_s)
 
     def check(self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], now_s: float) -> Verdict:
         """Returns the gate's verdict about following an answer from now on."""
         malformed = self._gate.check_form(chunk)
-        return malformed or self._gate.check(self._execution.merged(chunk), measured, now_s, self._executor)
+        if malformed is not None:
+            return malformed
+        return self._gate.check(
+            self._execution.merged(chunk), measured, now_s, self._start(chunk, measured, to_nanoseconds(now_s))
+        )
 
     def seam_jump(self, chunk: ActionChunk, now_s: float) -> SeamJump | None:
         """Returns how far an answer is from what is commanded where it takes over, in the dimensions with a unit."""
@@ -97,8 +99,7 @@ class CommandedMotion:
         """
         if verdict.chunk is None:
             raise ValueError(f"a rejected chunk must not be followed: {verdict.reason}, {verdict.detail}")
-        if self._executor is None:
-            self._executor = self._gate.executor_at(measured, verdict.chunk.actions[0])
+        self._executor = self._start(answer, measured, to_nanoseconds(now_s))
         self._executor.replace(verdict.chunk, now_s)
         self._execution.accepted(answer, now_s)
         self._is_hold = False
@@ -111,8 +112,8 @@ class CommandedMotion:
         return None if position is None else self._stand(position, stamp_ns, now_ns)
 
     def stop(self, now_ns: int) -> Motion | None:
-        """Ends the motion at what is commanded now; None when nothing moves."""
-        if self._executor is None or not self.is_moving(now_ns):
+        """Ends the motion at what is commanded now; None when nothing moves, or is held already."""
+        if self._executor is None or self._is_hold or not self.is_moving(now_ns):
             return None
         return self._stand(self._executor.command(now_ns / 1e9), now_ns, now_ns)
 
@@ -120,6 +121,20 @@ class CommandedMotion:
         """Returns the position to command now, (a,) float32; None while there is none or it must not be published."""
         command = None if self._executor is None else self._executor.command(now_ns / 1e9)
         return command if command is not None and self._gate.accepts_command(command) else None
+
+    def _start(self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], now_ns: int) -> ChunkExecutor:
+        """Returns what is commanded now.
+
+        Where nothing moves, that is where the robot is measured, wherever it was told to go: it may have been moved
+        since. A dimension without a jump limit keeps its last command, as in a hold.
+        """
+        if self._executor is not None and self.is_moving(now_ns):
+            return self._executor
+        last = np.where(np.isfinite(measured), measured, chunk.actions[0])
+        if self._executor is not None:
+            last = self._executor.command(now_ns / 1e9)
+        position = self._gate.hold(last, measured, is_moving=False)
+        return ChunkExecutor(last if position is None else position)
 
     def _stand(self, position: Float32[np.ndarray, " a"], stamp_ns: int, now_ns: int) -> Motion:
         chunk = ActionChunk(np.tile(position, (self._hold_points, 1)), t0_s=stamp_ns / 1e9, dt_s=self._dt_s)

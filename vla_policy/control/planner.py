@@ -62,7 +62,7 @@ class Planner:
     """Turns messages into questions for the policy, and its answers into motions that passed the safety gate.
 
     One question is asked at a time. Whoever runs it publishes every motion that it returns, and calls `watch` at least
-    as often as a gap or a missing answer has to be noticed.
+    as often as a missing answer has to be noticed.
 
     Args:
         robot: the robot file.
@@ -187,6 +187,7 @@ class Planner:
         if job.instruction != self._instruction or job.asked_ns > now_ns or self._is_stopped:
             self.monitor.dropped += 1
             return None
+        self._note_run_out(now_ns)
         now_s, measured = now_ns / 1e9, self._measured(job)
         if not isinstance(answer, Answer):
             return self._hold(POLICY_ERROR, str(answer), measured, job.stamp_ns, now_ns)
@@ -219,28 +220,29 @@ class Planner:
         return self._motion.stop(now_ns) if engaged else None
 
     def watch(self, now_ns: int) -> Motion | None:
-        """Stops a motion that has lost its ground, and counts why; call it regularly.
+        """Counts what the robot lacks, and stops it when the policy does not answer; call it regularly.
 
-        Every gap of an input that makes the robot hold is counted once, when it is first seen; so is an answer that
-        takes longer than an observation may be old, and a chunk that was executed to its end before the next one came.
+        Every gap of an input that makes the robot hold is counted once, when it is first seen, and so is a chunk that
+        was executed to its end before the next one came. Neither needs a stop: nothing new is asked without inputs, and
+        the motion under way ends within `max_horizon_s` of the observation that it answers.
 
         Returns:
-            The motion that ends the present one where it is, None when it may go on.
+            The motion that ends the present one where it is, once the answer to the pending question would be refused
+            for its age; else None.
         """
         gaps = self._gaps(now_ns)
         for name in sorted(set(gaps) - self._seen_gaps):
             self.monitor.hold(INPUT_GAP, gaps[name])
         self._seen_gaps = set(gaps)
-        asked_ns = now_ns if self._pending is None else self._pending.asked_ns
-        if now_ns - asked_ns > self._max_observation_age_ns and not self._is_overdue:
-            self._is_overdue = True
-            self.monitor.hold(WATCHDOG, f"no answer of the policy for {(now_ns - asked_ns) / 1e9:.2f} s")
-        if self._motion.has_run_out(now_ns):
-            if not self.holding(now_ns):
-                self.monitor.hold(safety.LATE, "the last chunk has ended before the next one came")
-            self._motion.rest()
-        lost_ground = bool(gaps) or self._is_overdue
-        return self._motion.stop(now_ns) if lost_ground and self._motion.is_following(now_ns) else None
+        self._note_run_out(now_ns)
+        if self._pending is None or self._is_overdue:
+            return None
+        waited_ns = now_ns - self._pending.stamp_ns
+        if waited_ns <= self._max_observation_age_ns:
+            return None
+        self._is_overdue = True
+        self.monitor.hold(WATCHDOG, f"no answer of the policy to an observation of {waited_ns / 1e9:.2f} s ago")
+        return self._motion.stop(now_ns)
 
     def command(self, now_ns: int) -> Float32[np.ndarray, " a"] | None:
         """Returns the position to stream now, (a,) float32 SI units, checked; None: there is nothing to command."""
@@ -269,6 +271,13 @@ class Planner:
         inputs = robot_inputs(self._robot)
         return {name: why for name, why in self._aligner.gaps(now_ns).items() if inputs[name].on_gap == "hold"}
 
+    def _note_run_out(self, now_ns: int) -> None:
+        if not self._motion.has_run_out(now_ns):
+            return
+        if not self.holding(now_ns):
+            self.monitor.hold(safety.LATE, "the last chunk has ended before the next one came")
+        self._motion.rest()
+
     def _forget_motion(self, now_ns: int) -> None:
         self._now_ns = now_ns
         self._motion.forget()
@@ -285,4 +294,6 @@ class Planner:
     def _hold(self, reason: str, detail: str, measured: np.ndarray, stamp_ns: int, now_ns: int) -> Motion | None:
         self.monitor.hold(reason, detail)
         self._ask_again = True
-        return None if reason == safety.AGE else self._motion.hold(measured, stamp_ns, now_ns)
+        if reason == safety.AGE:  # what was measured then says nothing about now
+            return self._motion.stop(now_ns)
+        return self._motion.hold(measured, stamp_ns, now_ns)

@@ -104,7 +104,7 @@ class SafetyGate:
         chunk: ActionChunk,
         measured: Float32[np.ndarray, " a"],
         now_s: float,
-        executor: ChunkExecutor | None = None,
+        executor: ChunkExecutor,
     ) -> Verdict:
         """Decides about one chunk.
 
@@ -112,7 +112,7 @@ class SafetyGate:
             chunk: actions (k, a) in action order.
             measured: (a,) measured position at the observation, NaN where a dimension is not measured.
             now_s: current time in seconds, same clock as ``chunk.t0_s``.
-            executor: what is commanded now; None: nothing yet, the robot stands where it is measured.
+            executor: what is commanded now, where the chunk is to be entered from.
         """
         age_s = now_s - chunk.t0_s
         if not abs(age_s) <= self._max_observation_age_s:  # one from the future would reach too far ahead
@@ -127,16 +127,7 @@ class SafetyGate:
         rejected = self._check_position(actions, actions) or self._check_jump(actions[0], measured)
         if rejected is not None:
             return rejected
-        return self._entered(replace(chunk, actions=actions), now_s, executor or self.executor_at(measured, actions[0]))
-
-    def executor_at(self, measured: Float32[np.ndarray, " a"], otherwise: Float32[np.ndarray, " a"]) -> ChunkExecutor:
-        """Returns an executor that stands where the robot is measured, within the limits.
-
-        Args:
-            measured: (a,) measured position, NaN where a dimension is not measured.
-            otherwise: (a,) where those dimensions stand.
-        """
-        return ChunkExecutor(np.clip(np.where(np.isfinite(measured), measured, otherwise), self._lower, self._upper))
+        return self._entered(replace(chunk, actions=actions), now_s, executor)
 
     def check_form(self, chunk: ActionChunk) -> Verdict | None:
         """Returns the rejection of a chunk that is not (k, a) finite numbers at sound times, None for one that is."""

@@ -235,39 +235,59 @@ def test_an_emergency_stop_ends_the_motion_and_everything_goes_on_after_it() -> 
     assert ask(plan, later + SECOND // 10)
 
 
-def test_a_gap_stops_the_motion() -> None:
+def test_a_robot_that_was_moved_while_it_stood_starts_from_there() -> None:
     plan, _ = moving()
-    assert plan.watch(SECOND + SECOND // 5) is None
-    later = SECOND + 4 * SECOND // 10
-    assert is_still(plan.watch(later))
-    assert plan.watch(later) is None, "once"
-    assert plan.monitor.held[INPUT_GAP] > 0
+    later, there = 5 * SECOND, -STATE
+    for name in robot_inputs(ROBOT):
+        value = np.zeros((96, 96, 3), np.uint8)
+        if not name.startswith("camera"):
+            value = there[:6] if name == "state arm" else STATE[6:]
+        plan.receive(name, value, later, later)
+    job = plan.next_job(later)
+    assert job is not None
+    answer = chunk(job)
+    answer.chunk.actions[:, :6] -= 2 * STATE[:6]
+    motion = plan.answer(job, answer, later, clock_s=0.0)
+    assert motion is not None
+    np.testing.assert_array_equal(motion.chunk.actions, answer.chunk.actions[:8])
+    assert plan.monitor.eased == 0
+    np.testing.assert_allclose(plan.command(later)[:6], there[:6], atol=1e-6)
 
 
-def test_an_answer_that_does_not_come_stops_the_motion() -> None:
+def test_a_chunk_that_runs_out_is_counted() -> None:
     plan, _ = moving()
     asked = SECOND + 6 * SECOND // 10
     ask(plan, asked)
-    for tenth in range(1, 6):
+    for tenth in range(1, 4):
         show(plan, asked + tenth * SECOND // 10)
-    assert plan.watch(asked + 5 * SECOND // 10) is None
-    assert plan.monitor.held[WATCHDOG] == 0
-    assert plan.monitor.held[safety.LATE] == 1, "the chunk before it ended after 0.8 s"
-    plan.watch(asked + 6 * SECOND // 10)
-    plan.watch(asked + 6 * SECOND // 10)
-    assert plan.monitor.held[WATCHDOG] == 1
+        assert plan.watch(asked + tenth * SECOND // 10) is None
+    assert plan.monitor.held == {safety.LATE: 1}, "it reached 0.8 s far"
 
 
-def test_a_watchdog_shorter_than_the_chunk_stops_it() -> None:
+def test_an_answer_that_does_not_come_stops_the_motion() -> None:
     plan = planner(execute_steps=1, max_observation_age_s=0.2)
     plan.instruct("go")
     job = ask(plan, SECOND)
     plan.answer(job, chunk(job), SECOND, clock_s=0.0)
-    ask(plan, SECOND + SECOND // 10)
+    late = ask(plan, SECOND + SECOND // 10)
     show(plan, SECOND + 3 * SECOND // 10)
     assert plan.watch(SECOND + 3 * SECOND // 10) is None
     assert is_still(plan.watch(SECOND + 35 * SECOND // 100))
+    assert plan.watch(SECOND + 40 * SECOND // 100) is None, "once"
     assert plan.monitor.held[WATCHDOG] == 1
+    assert plan.answer(late, chunk(late), SECOND + 40 * SECOND // 100, clock_s=0.0) is None
+    assert plan.monitor.held[safety.AGE] == 1
+    assert ask(plan, SECOND + 40 * SECOND // 100), "it goes on without a restart"
+
+
+def test_a_stale_answer_stops_the_motion() -> None:
+    plan, _ = moving()
+    job = ask(plan, SECOND + 6 * SECOND // 10)
+    plan.answer(job, chunk(job), SECOND + 6 * SECOND // 10, clock_s=0.0)
+    stale = ask(plan, SECOND + 12 * SECOND // 10)
+    motion = plan.answer(stale, chunk(stale), SECOND + 12 * SECOND // 10 + 510_000_000, clock_s=0.0)
+    assert motion is None, "the motion before it has ended by then"
+    assert plan.monitor.held[safety.AGE] == 1
 
 
 def test_the_streamed_command_is_the_motion() -> None:
