@@ -25,11 +25,12 @@ from ros2_nodes.parameters import POLICY_PARAMETERS, declare, value_of
 from ros2_nodes.running import input_qos, run
 from vla_policy.control.alignment import camera_input, state_input
 from vla_policy.control.messages import MessageError, image_to_array, joint_state_to_vector, time_to_ns
-from vla_policy.control.planner import Answer, Job, Motion, Planner
+from vla_policy.control.motion import Motion
+from vla_policy.control.planner import Answer, Job, Planner
 from vla_policy.control.robot import Camera, Robot, StateChannel, read_robot
 from vla_policy.control.worker import NewestJobWorker
 from vla_policy.embodiment import Embodiment
-from vla_policy.types import ActionChunk
+from vla_policy.types import ActionChunk, ChunkPrefix
 
 INSTRUCTION_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _WARM_UP_RUNS = 3
@@ -45,9 +46,17 @@ class PolicyLike(Protocol):
     checkpoint_id: str
 
     def predict(
-        self, images: dict[str, np.ndarray | None], state: np.ndarray | None, instruction: str | None, t0_s: float
+        self,
+        images: dict[str, np.ndarray | None],
+        state: np.ndarray | None,
+        instruction: str | None,
+        t0_s: float,
+        prefix: ChunkPrefix | None = None,
     ) -> ActionChunk:
-        """Returns the chunk that answers an observation of time t0_s in seconds; None is a missing input."""
+        """Returns the chunk that answers an observation of time t0_s in seconds; None is a missing input.
+
+        A prefix, the motion under way that the chunk is to continue, comes with real-time chunking only.
+        """
         ...
 
     def require_fits(self, embodiment: Embodiment, what: str) -> None:
@@ -209,7 +218,7 @@ class PolicyNode(LifecycleNode):
     def _plan(self, now_ns: int) -> None:
         if not self._active:
             return
-        self._planner.watch(now_ns)
+        self._publish(self._planner.watch(now_ns))
         job = self._planner.next_job(now_ns)
         if job is not None and self._worker.submit(job):
             self._planner.monitor.dropped += 1
@@ -217,7 +226,8 @@ class PolicyNode(LifecycleNode):
     def _ask(self, robot: Robot, job: Job) -> Answer:
         images = {camera.name: job.observation.values[camera_input(camera.name)] for camera in robot.cameras}
         started_s = time.monotonic()
-        chunk = self._policy.predict(images, self._planner.state_of(job), job.instruction, job.stamp_ns / 1e9)
+        inputs = (images, self._planner.state_of(job), job.instruction, job.stamp_ns / 1e9)
+        chunk = self._policy.predict(*inputs) if job.prefix is None else self._policy.predict(*inputs, job.prefix)
         return Answer(chunk, inference_s=time.monotonic() - started_s)
 
     def _on_answer(self) -> None:
@@ -247,7 +257,7 @@ class PolicyNode(LifecycleNode):
         if self._robot is not None:
             now_ns, hardware = self._now_ns(), self._robot.name
             if self._active:
-                self._planner.watch(now_ns)
+                self._publish(self._planner.watch(now_ns))
             holding = self._planner.holding(now_ns)
             summary = "running" if self._active else "inactive"
             if self._active and holding:

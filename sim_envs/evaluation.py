@@ -5,14 +5,15 @@ from __future__ import annotations
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from sim_envs.rollout import ChunkPolicy, EpisodeResult, ExpertPolicy, Recording, require_inputs, run_episode
+from sim_envs.chunk_runner import ChunkPolicy, ExecutionConfig
+from sim_envs.rollout import EpisodeResult, ExpertPolicy, Recording, require_inputs, run_episode
 from sim_envs.seeds import EVALUATION_SEEDS, TUNING_SEEDS
 from sim_envs.tabletop.env import RATE_HZ, TabletopEnv
 from sim_envs.tabletop.tasks import Task, task_by_name
@@ -34,6 +35,7 @@ class EvaluationConfig:
         seeds: ``evaluation`` for numbers to report, ``tuning`` while developing; they share no layout.
         missing: inputs that the policy does not get: camera names, ``state``, ``instruction``.
         shuffle_instructions: give the words of another task that is feasible in the same scene; the judge stays.
+        execution: how the policy's chunks are executed, and how late they come.
     """
 
     checkpoint: Path | None
@@ -42,6 +44,7 @@ class EvaluationConfig:
     seeds: str = "evaluation"
     missing: frozenset[str] = frozenset()
     shuffle_instructions: bool = False
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def __post_init__(self) -> None:
         if self.seeds not in SEED_RANGES:
@@ -52,6 +55,8 @@ class EvaluationConfig:
             )
         if self.checkpoint is None and (self.missing or self.shuffle_instructions):
             raise ValueError("the expert reads the simulator's state: nothing can be missing or shuffled for it")
+        if self.checkpoint is None and self.execution != ExecutionConfig():
+            raise ValueError("the expert plans one action at a time: there is no chunk to execute in another way")
         if self.shuffle_instructions and "instruction" in self.missing:
             raise ValueError("the instruction cannot be both missing and shuffled; choose one")
 
@@ -92,6 +97,7 @@ class Evaluator:
             instruction=instruction,
             missing=self._config.missing,
             record=self._env.render_mode is not None,
+            execution=self._config.execution,
         )
 
 

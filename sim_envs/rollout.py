@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, cast
 
 import cv2
 import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float32, UInt8
 
+from sim_envs.chunk_runner import ChunkPolicy, ChunkRunner, ExecutionConfig, Inputs
 from sim_envs.tabletop.env import TabletopEnv
 from sim_envs.tabletop.expert import Expert
 from vla_policy.config import nearest
-from vla_policy.control.executor import ChunkExecutor
+from vla_policy.control.executor import SeamJump
 from vla_policy.embodiment import Embodiment
-from vla_policy.types import ActionChunk
+from vla_policy.types import ActionChunk, ChunkPrefix
 
-
-class ChunkPolicy(Protocol):
-    """What a rollout needs of a policy: `vla_policy.vla.policy.Policy` offers it, and the scripted expert here."""
-
-    @property
-    def execute_steps(self) -> int:
-        """Actions of a chunk that are executed before the next one is predicted."""
-        ...
-
-    def predict(
-        self,
-        images: dict[str, UInt8[np.ndarray, "h w c"] | None],
-        state: Float32[np.ndarray, " s"] | None,
-        instruction: str | None,
-        t0_s: float,
-    ) -> ActionChunk:
-        """Returns the actions that follow an observation; None stands for a missing input."""
-        ...
+_AS_TRAINED = ExecutionConfig()
 
 
 class ExpertPolicy:
@@ -57,8 +41,9 @@ class ExpertPolicy:
         state: Float32[np.ndarray, " s"] | None,
         instruction: str | None,
         t0_s: float,
+        prefix: ChunkPrefix | None = None,
     ) -> ActionChunk:
-        """Returns the expert's next action; an observation at time 0 starts an episode."""
+        """Returns the expert's next action, whatever was planned; an observation at time 0 starts an episode."""
         if self._expert is None or t0_s == 0.0:
             self._expert = Expert(self._env)
         return ActionChunk(self._expert.act()[None], t0_s, self._env.embodiment.dt_s)
@@ -77,6 +62,7 @@ class EpisodeResult:
         failure: the environment's reason, "" after a success.
         steps: control steps executed.
         latencies_ms: time of every prediction, observation to chunk.
+        seam_jumps: of every chunk that took over from another one that still ran, over the dimensions with a unit.
         frames: (t, h, w, 3) uint8 pictures of the episode when they were asked for.
     """
 
@@ -88,6 +74,7 @@ class EpisodeResult:
     failure: str
     steps: int
     latencies_ms: tuple[float, ...]
+    seam_jumps: tuple[SeamJump, ...] = ()
     frames: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
@@ -113,17 +100,19 @@ def run_episode(
     instruction: str | None = None,
     missing: frozenset[str] = frozenset(),
     record: bool = False,
+    execution: ExecutionConfig = _AS_TRAINED,
 ) -> EpisodeResult:
     """Runs one episode; with a deterministic policy the outcome is a pure function of the arguments.
 
     Args:
         env: the environment; with `record` one made with ``render_mode="rgb_array"``.
-        policy: predicts chunks; of each, `policy.execute_steps` actions are executed.
+        policy: predicts chunks; of each, `policy.execute_steps` actions are executed unless `execution` says more.
         task: name of the task to judge.
         seed: layout seed.
         instruction: other words than the task's own for this seed.
         missing: inputs that the policy does not get: camera names, ``state``, ``instruction``.
         record: keep pictures of every step.
+        execution: how chunks are executed, and how late they come.
 
     Raises:
         ValueError: unknown task or missing input, or an empty instruction.
@@ -131,20 +120,18 @@ def run_episode(
     require_inputs(missing, env.embodiment)
     options = {"task": task} if instruction is None else {"task": task, "instruction": instruction}
     observation, info = env.reset(seed=seed, options=options)
-    dt_s = env.embodiment.dt_s
-    executor = ChunkExecutor(_action_order(observation["state"], env.embodiment))
-    latencies_ms: list[float] = []
+    runner = ChunkRunner(
+        policy,
+        execution,
+        _action_order(observation["state"], env.embodiment),
+        dt_s=env.embodiment.dt_s,
+        distances=np.array([unit != "1" for unit in env.embodiment.action.units]),
+    )
     frames = [_picture(env, observation)] if record else []
     steps, finished = 0, False
     while not finished:
-        now_s = info["time_s"]
-        if steps % policy.execute_steps == 0:
-            inputs = _inputs(observation, missing)
-            start_s = time.perf_counter()
-            chunk = policy.predict(*inputs, now_s)
-            latencies_ms.append((time.perf_counter() - start_s) * 1e3)
-            executor.replace(chunk, now_s)
-        action = within_range(env, executor.command(now_s + dt_s))
+        command = runner.command(partial(_inputs, observation, missing), info["time_s"])
+        action = within_range(env, command)
         observation, _, terminated, truncated, info = env.step(action)
         steps += 1
         finished = terminated or truncated
@@ -158,7 +145,8 @@ def run_episode(
         success=info["success"],
         failure=info["failure"],
         steps=steps,
-        latencies_ms=tuple(latencies_ms),
+        latencies_ms=tuple(runner.latencies_ms),
+        seam_jumps=tuple(runner.seam_jumps),
         frames=np.stack(frames) if record else None,
     )
 
@@ -186,9 +174,7 @@ def require_inputs(missing: frozenset[str], embodiment: Embodiment) -> None:
             )
 
 
-def _inputs(
-    observation: dict[str, Any], missing: frozenset[str]
-) -> tuple[dict[str, np.ndarray | None], np.ndarray | None, str | None]:
+def _inputs(observation: dict[str, Any], missing: frozenset[str]) -> Inputs:
     images = {name: None if name in missing else image for name, image in observation["images"].items()}
     state = None if "state" in missing else observation["state"]
     instruction = None if "instruction" in missing else observation["instruction"]

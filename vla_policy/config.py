@@ -38,7 +38,7 @@ class ModelConfig:
     # Channels of each camera's two stages, at 1/4 and 1/8 of the image size.
     vision_channels: tuple[int, int] = (32, 48)
     # Language-conditioned heatmaps per vision stage.
-    keypoints: int = 24
+    keypoints: int = 16
     # The coarse features are pooled to region_grid x region_grid tokens.
     region_grid: int = 2
     # Width of the action expert; a multiple of expert_heads.
@@ -54,8 +54,6 @@ class ModelConfig:
     # Weight of the auxiliary L1 loss of the state predicted from the cameras; that prediction stands in for a missing
     # state where relative actions are resolved.
     state_loss_weight: float = 0.1
-    # Weight of the auxiliary L1 loss of the chunk that each camera predicts without the others; in training only.
-    camera_loss_weight: float = 0.3
 
     def __post_init__(self) -> None:
         counts = ("chunk_size", "width", "heads", "layers", "keypoints", "region_grid", "expert_width", "expert_heads")
@@ -66,8 +64,7 @@ class ModelConfig:
         multiple = f"a multiple of expert_heads ({self.expert_heads})"
         _require(self, "expert_width", self.expert_width % self.expert_heads == 0, multiple)
         _require(self, "vision_channels", min(self.vision_channels) >= 1, "two positive channel counts")
-        for name in ("state_loss_weight", "camera_loss_weight"):
-            _require(self, name, getattr(self, name) >= 0, "at least 0")
+        _require(self, "state_loss_weight", self.state_loss_weight >= 0, "at least 0")
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON-ready dictionary; `model_config_from_json` is its inverse."""

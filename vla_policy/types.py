@@ -77,3 +77,34 @@ class ActionChunk:
     actions: Float32[np.ndarray, "k a"]
     t0_s: float
     dt_s: float
+
+
+@dataclass(frozen=True)
+class ChunkPrefix:
+    """What will be commanded, as far as it is known, while the policy answers an observation, and the plan after that.
+
+    Args:
+        actions: (m, a) float32, SI units: commands at the times of the first m actions of the chunk that is asked for.
+        frozen_steps: the first so many of them will have been executed when the answer comes, 0 to m; the answer may
+            change the others.
+    """
+
+    actions: Float32[np.ndarray, "m a"]
+    frozen_steps: int
+
+    def weights(self, chunk_size: int) -> Float32[np.ndarray, " k"]:
+        """Returns how much each action of the answer is to agree with the prefix, (k,) float32 in [0, 1].
+
+        1 for i < d; c (e^c - 1) / (e - 1) with c = (m - i) / (m - d + 1) for d <= i < m; 0 from m on, where d are the
+        frozen steps and m the steps of the prefix.
+
+        Args:
+            chunk_size: k, actions of a chunk.
+
+        Source: arXiv 2506.07339, equation 5, where m is H - s.
+        """
+        m, d = len(self.actions), self.frozen_steps
+        steps = np.arange(chunk_size)
+        share = np.clip((m - steps) / (m - d + 1), 0.0, 1.0)
+        soft = share * np.expm1(share) / np.expm1(1.0)
+        return np.where(steps < d, 1.0, np.where(steps < m, soft, 0.0)).astype(np.float32)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
+from vla_policy.control.interpolation import TIME_TOLERANCE_NS, Trajectory, to_nanoseconds
 from vla_policy.types import ActionChunk
-
-TIME_TOLERANCE_NS = 1_000  # two times closer than this are the same time: float seconds cannot tell them apart
-
-
-def to_nanoseconds(time_s: float) -> int:
-    """Returns a time in whole nanoseconds, the unit in which chunk times are compared."""
-    return round(time_s * 1e9)
 
 
 def point_times_ns(chunk: ActionChunk) -> Int64[np.ndarray, " k"]:
@@ -24,8 +20,8 @@ def point_times_ns(chunk: ActionChunk) -> Int64[np.ndarray, " k"]:
 class ChunkExecutor:
     """The commanded position over time while action chunks come in.
 
-    Between two points the command is linear in every dimension, at a point it is exactly the action, before the first
-    it comes from where the command was when the chunk took over, and after the last it holds.
+    The command is a monotone cubic through the actions (`Trajectory`), continuous in position and velocity also where a
+    new chunk takes over; at an action's time it is exactly the action, and after the last it holds.
 
     Example:
         >>> executor = ChunkExecutor(np.zeros(1, np.float32))
@@ -33,7 +29,7 @@ class ChunkExecutor:
         >>> executor.replace(chunk, now_s=0.0)
         0
         >>> [float(executor.command(t)[0]) for t in (0.0, 0.05, 0.1, 0.15, 0.2, 9.0)]
-        [0.0, 0.5, 1.0, 1.5, 2.0, 2.0]
+        [0.0, 0.375, 1.0, 1.625, 2.0, 2.0]
     """
 
     def __init__(self, position: Float32[np.ndarray, " a"]) -> None:
@@ -45,22 +41,23 @@ class ChunkExecutor:
         Raises:
             ValueError: the position is not a finite vector.
         """
-        self._times_ns = np.zeros(1, np.int64)
-        self._points = self._checked(np.atleast_1d(position), "position")[None]
+        self._trajectory = Trajectory.at_rest(_checked(np.atleast_1d(position), "position"))
 
     @property
     def ends_at_s(self) -> float:
         """Time of the last known point in seconds; the command holds from there on. 0 before the first chunk."""
-        return float(self._times_ns[-1]) / 1e9
+        return float(self._trajectory.times_ns[-1]) / 1e9
 
-    def replace(self, chunk: ActionChunk, now_s: float) -> int:
-        """Follows a new chunk from now on, starting at the position commanded now.
+    def replace(self, chunk: ActionChunk, now_s: float, *, from_rest: bool = False) -> int:
+        """Follows a new chunk from now on, starting at the position and with the velocity commanded now.
 
-        Points at or before now are dropped: inference made them stale. A chunk without a later point changes nothing.
+        Points less than half a period ahead are dropped: inference made them stale, or the way there would be steep. A
+        chunk without a later point changes nothing.
 
         Args:
             chunk: actions (k, a) float32, the same dimensions as the position.
             now_s: time at which the chunk takes over, in seconds, same clock as ``chunk.t0_s``.
+            from_rest: start without velocity: the present motion ends at once.
 
         Returns:
             How many points were dropped; k when the whole chunk was too late.
@@ -68,17 +65,27 @@ class ChunkExecutor:
         Raises:
             ValueError: the chunk has another number of dimensions or is not finite.
         """
-        actions = self._checked(chunk.actions, "chunk")
-        if actions.ndim != 2 or actions.shape[1] != self._points.shape[1]:
-            raise ValueError(f"this executor takes chunks of shape (k, {self._points.shape[1]}); got {actions.shape}")
-        now_ns = to_nanoseconds(now_s)
-        times_ns = point_times_ns(chunk)
-        ahead = times_ns > now_ns + TIME_TOLERANCE_NS
-        if ahead.any():
-            here = self.command(now_s)
-            self._times_ns = np.concatenate([[now_ns], times_ns[ahead]])
-            self._points = np.concatenate([here[None], actions[ahead]])
-        return int(len(ahead) - ahead.sum())
+        following = self.following(chunk, now_s, from_rest=from_rest)
+        if following is None:
+            return len(chunk.actions)
+        self._trajectory = following
+        return len(chunk.actions) - len(following.points) + 1
+
+    def following(self, chunk: ActionChunk, now_s: float, *, from_rest: bool = False) -> Trajectory | None:
+        """Returns the curve that `replace` would follow from now on, None when the whole chunk is too late."""
+        actions = _checked(chunk.actions, "chunk")
+        dimensions = self._trajectory.points.shape[1]
+        if actions.ndim != 2 or actions.shape[1] != dimensions:
+            raise ValueError(f"this executor takes chunks of shape (k, {dimensions}); got {actions.shape}")
+        now_ns, times_ns = to_nanoseconds(now_s), point_times_ns(chunk)
+        ahead = times_ns > now_ns + to_nanoseconds(chunk.dt_s / 2) - TIME_TOLERANCE_NS
+        if not ahead.any():
+            return None
+        return Trajectory(
+            np.concatenate([[now_ns], times_ns[ahead]]),
+            np.concatenate([self.command(now_s)[None], actions[ahead]]),
+            np.zeros(dimensions) if from_rest else self.velocity(now_s),
+        )
 
     def command(self, t_s: float) -> Float32[np.ndarray, " a"]:
         """Returns the position to command at a time, (a,) float32, SI units.
@@ -86,20 +93,55 @@ class ChunkExecutor:
         Args:
             t_s: time in seconds, same clock as the chunks.
         """
-        t_ns = to_nanoseconds(t_s)
-        nearest = int(np.abs(self._times_ns - t_ns).argmin())
-        after = int(np.searchsorted(self._times_ns, t_ns))
-        if abs(int(self._times_ns[nearest]) - t_ns) <= TIME_TOLERANCE_NS:
-            return self._points[nearest].copy()
-        if after in (0, len(self._times_ns)):
-            return self._points[min(after, len(self._points) - 1)].copy()
-        before_ns, after_ns = self._times_ns[after - 1 : after + 1]
-        fraction = float(t_ns - before_ns) / float(after_ns - before_ns)
-        before, following = self._points[after - 1 : after + 1].astype(np.float64)
-        return (before + fraction * (following - before)).astype(np.float32)
+        return self._trajectory.position(to_nanoseconds(t_s))
 
-    @staticmethod
-    def _checked(values: np.ndarray, what: str) -> np.ndarray:
-        if not np.isfinite(values).all():
-            raise ValueError(f"a {what} must be finite; got {values}")
-        return np.asarray(values, np.float32)
+    def velocity(self, t_s: float) -> Float64[np.ndarray, " a"]:
+        """Returns the velocity of the command at a time, (a,) float64, SI units per second.
+
+        Args:
+            t_s: time in seconds, same clock as the chunks.
+        """
+        return self._trajectory.velocity(to_nanoseconds(t_s))
+
+
+@dataclass(frozen=True)
+class SeamJump:
+    """How far a new chunk is from the old one where it takes over, before any interpolation.
+
+    Args:
+        position: greatest absolute difference of the two commands at the time of the new chunk's first action that is
+            not late, in the actions' unit.
+        velocity: the same of their mean velocity from there to the next action, per second.
+    """
+
+    position: float
+    velocity: float
+
+
+def seam_jump(
+    executor: ChunkExecutor, chunk: ActionChunk, now_s: float, dimensions: np.ndarray | slice = slice(None)
+) -> SeamJump | None:
+    """Returns the jump from what is followed to a new chunk; None where the old one does not reach that far.
+
+    Args:
+        executor: follows the old chunk.
+        chunk: the new one.
+        now_s: time at which it takes over, in seconds.
+        dimensions: which of the action's dimensions count.
+    """
+    times_ns = point_times_ns(chunk)
+    first = int(np.searchsorted(times_ns, to_nanoseconds(now_s) + TIME_TOLERANCE_NS, side="right"))
+    if first + 1 >= len(times_ns) or times_ns[first + 1] > to_nanoseconds(executor.ends_at_s) + TIME_TOLERANCE_NS:
+        return None
+    old = [executor.command(float(t) / 1e9) for t in times_ns[first : first + 2]]
+    error = (chunk.actions[first : first + 2] - np.stack(old))[:, dimensions].astype(np.float64)
+    return SeamJump(
+        position=float(np.abs(error[0]).max(initial=0.0)),
+        velocity=float(np.abs(error[1] - error[0]).max(initial=0.0)) / chunk.dt_s,
+    )
+
+
+def _checked(values: np.ndarray, what: str) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError(f"a {what} must be finite; got {values}")
+    return np.asarray(values, np.float32)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vla_policy.control.executor import SeamJump
+
 _WINDOW = 1000
 
 
@@ -27,7 +29,8 @@ class PolicyMonitor:
         last_hold: the last reason in words.
         inference_s: times of the policy alone, in seconds.
         chunk_latency_s: times from an observation's stamp to its published chunk, in seconds of the node's clock.
-        seam_jump: greatest distance between a new chunk and the old one at its first point, per chunk.
+        eased: chunks that could be entered within the limits at a later point only.
+        seam_jumps: per chunk that took over from another one that still ran.
         published_at_s: publication times, monotonic clock, in seconds.
     """
 
@@ -39,7 +42,8 @@ class PolicyMonitor:
     last_hold: str = ""
     inference_s: deque[float] = field(default_factory=_window)
     chunk_latency_s: deque[float] = field(default_factory=_window)
-    seam_jump: deque[float] = field(default_factory=_window)
+    eased: int = 0
+    seam_jumps: deque[SeamJump] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     published_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=20))
 
     def hold(self, reason: str, detail: str) -> None:
@@ -47,12 +51,16 @@ class PolicyMonitor:
         self.held[reason] += 1
         self.last_hold = f"{reason}: {detail}"
 
-    def chunk(self, *, inference_s: float, latency_s: float, seam_jump: float, now_s: float) -> None:
+    def chunk(
+        self, *, inference_s: float, latency_s: float, seam_jump: SeamJump | None, eased: int, now_s: float
+    ) -> None:
         """Counts one published chunk."""
         self.published += 1
         self.inference_s.append(inference_s)
         self.chunk_latency_s.append(latency_s)
-        self.seam_jump.append(seam_jump)
+        self.eased += eased > 0
+        if seam_jump is not None:
+            self.seam_jumps.append(seam_jump)
         self.published_at_s.append(now_s)
 
     def rate_hz(self, now_s: float) -> float:
@@ -73,6 +81,7 @@ class PolicyMonitor:
             "chunks_published": str(self.published),
             "chunk_rate_hz": f"{self.rate_hz(now_s):.2f}",
             "observations_dropped": str(self.dropped),
+            "chunks_eased": str(self.eased),
             "holds": str(self.held.total()),
             "last_hold": self.last_hold,
         }
@@ -80,7 +89,8 @@ class PolicyMonitor:
         for name, values, scale in (
             ("inference_ms", self.inference_s, 1e3),
             ("stamp_to_chunk_ms", self.chunk_latency_s, 1e3),
-            ("seam_jump", self.seam_jump, 1.0),
+            ("seam_jump", [jump.position for jump in self.seam_jumps], 1.0),
+            ("seam_jump_per_s", [jump.velocity for jump in self.seam_jumps], 1.0),
         ):
             if values:
                 p50, p99 = np.percentile(values, [50, 99]) * scale

@@ -10,16 +10,20 @@ from jaxtyping import Float32
 
 from vla_policy.control import safety
 from vla_policy.control.alignment import AlignedObservation, ObservationAligner, robot_inputs, state_input
-from vla_policy.control.executor import ChunkExecutor, to_nanoseconds
+from vla_policy.control.execution import ChunkExecution, Synchronous
+from vla_policy.control.interpolation import to_nanoseconds
 from vla_policy.control.monitor import PolicyMonitor
+from vla_policy.control.motion import CommandedMotion, Motion
 from vla_policy.control.robot import Robot
-from vla_policy.control.safety import SafetyGate
-from vla_policy.types import ActionChunk
+from vla_policy.control.safety import SafetyGate, Workspace
+from vla_policy.types import ActionChunk, ChunkPrefix
 
 MAX_INSTRUCTION_CHARACTERS = 1000
 POLICY_ERROR = "policy_error"
 NO_INSTRUCTION = "no_instruction"
 INPUT_GAP = "input_gap"
+WATCHDOG = "watchdog"
+EMERGENCY_STOP = "emergency_stop"
 _LONG_AGO_NS = -(1 << 62)
 _STAMP_JITTER_NS = 5_000_000
 
@@ -32,11 +36,13 @@ class Job:
         observation: what was seen, aligned.
         instruction: what was asked for then.
         asked_ns: when, in nanoseconds of the same clock as the observation.
+        prefix: the motion under way, which the answer is to continue; None: the observation alone decides.
     """
 
     observation: AlignedObservation
     instruction: str
     asked_ns: int
+    prefix: ChunkPrefix | None = None
 
     @property
     def stamp_ns(self) -> int:
@@ -52,24 +58,22 @@ class Answer:
     inference_s: float
 
 
-@dataclass(frozen=True)
-class Motion:
-    """A chunk that may be published, with the exact time of its observation in nanoseconds."""
-
-    chunk: ActionChunk
-    stamp_ns: int
-
-
 class Planner:
     """Turns messages into questions for the policy, and its answers into motions that passed the safety gate.
+
+    One question is asked at a time. Whoever runs it publishes every motion that it returns, and calls `watch` at least
+    as often as a missing answer has to be noticed.
 
     Args:
         robot: the robot file.
         execute_steps: actions that are executed before the policy is asked again.
         max_horizon_s: how far after its observation a published chunk may reach, in seconds.
-        max_observation_age_s: how old an observation may be when its chunk is published, in seconds.
+        max_observation_age_s: how old an observation may be when its chunk is published, in seconds. The robot is
+            stopped when an answer takes longer (watchdog).
         now_ns: current time, in nanoseconds of the clock that all later times are read from.
         check_instruction: raises a ValueError on words that the policy cannot take in.
+        execution: how chunks are executed; None: `Synchronous`.
+        workspace: the box that the robot must stay in, None for none.
 
     Raises:
         ValueError: the executed part is longer than the published one.
@@ -84,6 +88,8 @@ class Planner:
         max_observation_age_s: float,
         now_ns: int,
         check_instruction: Callable[[str], None] = lambda text: None,
+        execution: ChunkExecution | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
         self._dt_s = 1.0 / robot.rate_hz
         if execute_steps * self._dt_s > max_horizon_s + 1e-6:
@@ -94,13 +100,18 @@ class Planner:
         self._robot = robot
         self._check_instruction = check_instruction
         self._period_ns = to_nanoseconds(execute_steps * self._dt_s)
-        self._hold_points = max(1, int(max_horizon_s / self._dt_s + 1e-6))
-        self._gate = SafetyGate(
-            robot.action_dimensions, max_horizon_s=max_horizon_s, max_observation_age_s=max_observation_age_s
+        self._max_observation_age_ns = to_nanoseconds(max_observation_age_s)
+        gate = SafetyGate(
+            robot.action_dimensions,
+            max_horizon_s=max_horizon_s,
+            max_observation_age_s=max_observation_age_s,
+            workspace=workspace,
         )
+        hold_points = max(1, int(max_horizon_s / self._dt_s + 1e-6))
+        self._motion = CommandedMotion(robot, gate, execution or Synchronous(), hold_points)
         self._aligner = ObservationAligner(robot_inputs(robot), now_ns)
-        self._distances = np.array([d.unit != "1" for d in robot.action_dimensions])
         self._instruction: str | None = None
+        self._is_stopped = False
         self.start(now_ns)
 
     @property
@@ -109,7 +120,7 @@ class Planner:
         return self._instruction
 
     def start(self, now_ns: int) -> None:
-        """Forgets past motions and counts; inputs and instruction stay."""
+        """Forgets past motions and counts; inputs, instruction and an emergency stop stay."""
         self.monitor = PolicyMonitor()
         self._seen_gaps: set[str] = set()
         self._forget_motion(now_ns)
@@ -130,6 +141,8 @@ class Planner:
             self._instruction = None
             self.monitor.hold(NO_INSTRUCTION, str(error))
             return str(error)
+        if text != self._instruction:
+            self._motion.replan()
         self._instruction = text
         return ""
 
@@ -150,14 +163,15 @@ class Planner:
 
     def next_job(self, now_ns: int) -> Job | None:
         """Returns the question to ask now: a complete new observation after the executed part of the last chunk."""
-        if self._instruction is None:
+        if self._instruction is None or self._is_stopped or self._pending is not None:
             return None
         wait_ns = 0 if self._ask_again else self._period_ns - _STAMP_JITTER_NS
         observation = self._aligner.newest(now_ns, after_ns=self._asked_t0_ns + wait_ns)
         if observation is None:
             return None
-        self._asked_t0_ns, self._ask_again = observation.stamp_ns, False
-        return Job(observation, self._instruction, now_ns)
+        self._asked_t0_ns, self._ask_again, self._is_overdue = observation.stamp_ns, False, False
+        self._pending = Job(observation, self._instruction, now_ns, self._motion.prefix(observation.stamp_ns))
+        return self._pending
 
     def answer(self, job: Job, answer: Answer | Exception, now_ns: int, clock_s: float) -> Motion | None:
         """Decides what follows from the policy's answer: its chunk, a hold, or nothing new.
@@ -168,42 +182,79 @@ class Planner:
             now_ns: current time in nanoseconds.
             clock_s: current time of a monotonic clock in seconds, for the rate.
         """
-        if job.instruction != self._instruction or job.asked_ns > now_ns:
+        if job is self._pending:
+            self._pending = None
+        if job.instruction != self._instruction or job.asked_ns > now_ns or self._is_stopped:
             self.monitor.dropped += 1
             return None
+        self._note_run_out(now_ns)
         now_s, measured = now_ns / 1e9, self._measured(job)
         if not isinstance(answer, Answer):
-            return self._hold(POLICY_ERROR, str(answer), measured, job.stamp_ns, now_s)
-        verdict = self._gate.check(answer.chunk, measured, now_s)
+            return self._hold(POLICY_ERROR, str(answer), measured, job.stamp_ns, now_ns)
+        verdict = self._motion.check(answer.chunk, measured, now_s)
         if verdict.chunk is None:
-            return self._hold(verdict.reason, verdict.detail, measured, job.stamp_ns, now_s)
+            return self._hold(verdict.reason, verdict.detail, measured, job.stamp_ns, now_ns)
         self.monitor.chunk(
             inference_s=answer.inference_s,
             latency_s=(now_ns - job.stamp_ns) / 1e9,
-            seam_jump=self._seam_jump(verdict.chunk),
+            seam_jump=self._motion.seam_jump(answer.chunk, now_s),
+            eased=verdict.eased,
             now_s=clock_s,
         )
-        return self._follow(verdict.chunk, job.stamp_ns, now_s)
+        return self._motion.follow(verdict, answer.chunk, measured, job.stamp_ns, now_s)
 
     def stop(self, now_ns: int) -> Motion | None:
         """Returns the motion that ends the present one where it is, None when nothing moves."""
-        now_s = now_ns / 1e9
-        if self._executor is None or self._executor.ends_at_s <= now_s:
-            return None
-        return self._follow(self._constant(self._executor.command(now_s), now_s), now_ns, now_s)
+        return self._motion.stop(now_ns)
 
-    def watch(self, now_ns: int) -> None:
-        """Counts every gap of an input that makes the robot hold, once, when it is first seen; call it regularly."""
+    def emergency_stop(self, engaged: bool, now_ns: int) -> Motion | None:
+        """Stops at once and asks nothing until it is released; returns the motion that ends the present one.
+
+        Args:
+            engaged: True: stop, False: go on.
+            now_ns: current time in nanoseconds.
+        """
+        if engaged and not self._is_stopped:
+            self.monitor.hold(EMERGENCY_STOP, "the emergency stop is engaged")
+        self._is_stopped, self._ask_again = engaged, True
+        return self._motion.stop(now_ns) if engaged else None
+
+    def watch(self, now_ns: int) -> Motion | None:
+        """Counts what the robot lacks, and stops it when the policy does not answer; call it regularly.
+
+        Every gap of an input that makes the robot hold is counted once, when it is first seen, and so is a chunk that
+        was executed to its end before the next one came. Neither needs a stop: nothing new is asked without inputs, and
+        the motion under way ends within `max_horizon_s` of the observation that it answers.
+
+        Returns:
+            The motion that ends the present one where it is, once the answer to the pending question would be refused
+            for its age; else None.
+        """
         gaps = self._gaps(now_ns)
         for name in sorted(set(gaps) - self._seen_gaps):
             self.monitor.hold(INPUT_GAP, gaps[name])
         self._seen_gaps = set(gaps)
+        self._note_run_out(now_ns)
+        if self._pending is None or self._is_overdue:
+            return None
+        waited_ns = now_ns - self._pending.stamp_ns
+        if waited_ns <= self._max_observation_age_ns:
+            return None
+        self._is_overdue = True
+        self.monitor.hold(WATCHDOG, f"no answer of the policy to an observation of {waited_ns / 1e9:.2f} s ago")
+        return self._motion.stop(now_ns)
+
+    def command(self, now_ns: int) -> Float32[np.ndarray, " a"] | None:
+        """Returns the position to stream now, (a,) float32 SI units, checked; None: there is nothing to command."""
+        return self._motion.command(now_ns)
 
     def holding(self, now_ns: int) -> dict[str, str]:
         """Returns why the policy cannot be asked now, in words by input; empty while it can."""
         reasons = self._gaps(now_ns)
         if self._instruction is None:
             reasons[NO_INSTRUCTION] = f"no instruction on {self._robot.instruction_topic}"
+        if self._is_stopped:
+            reasons[EMERGENCY_STOP] = "the emergency stop is engaged"
         return reasons
 
     def words(self, now_ns: int, clock_s: float) -> dict[str, str]:
@@ -220,39 +271,29 @@ class Planner:
         inputs = robot_inputs(self._robot)
         return {name: why for name, why in self._aligner.gaps(now_ns).items() if inputs[name].on_gap == "hold"}
 
+    def _note_run_out(self, now_ns: int) -> None:
+        if not self._motion.has_run_out(now_ns):
+            return
+        if not self.holding(now_ns):
+            self.monitor.hold(safety.LATE, "the last chunk has ended before the next one came")
+        self._motion.rest()
+
     def _forget_motion(self, now_ns: int) -> None:
         self._now_ns = now_ns
-        self._executor: ChunkExecutor | None = None
+        self._motion.forget()
+        self._pending: Job | None = None
+        self._is_overdue = False
         self._asked_t0_ns = _LONG_AGO_NS
         self._ask_again = True
 
     def _measured(self, job: Job) -> np.ndarray:
         state = self.state_of(job)
-        return np.full(len(self._distances), np.nan, np.float32) if state is None else self._robot.measured(state)
+        dimensions = len(self._robot.action_dimensions)
+        return np.full(dimensions, np.nan, np.float32) if state is None else self._robot.measured(state)
 
-    def _seam_jump(self, chunk: ActionChunk) -> float:
-        first_s = chunk.t0_s + chunk.dt_s
-        if self._executor is None or self._executor.ends_at_s < first_s - 1e-6:
-            return 0.0
-        jump = np.abs(chunk.actions[0] - self._executor.command(first_s))[self._distances]
-        return float(jump.max(initial=0.0))
-
-    def _hold(self, reason: str, detail: str, measured: np.ndarray, stamp_ns: int, now_s: float) -> Motion | None:
+    def _hold(self, reason: str, detail: str, measured: np.ndarray, stamp_ns: int, now_ns: int) -> Motion | None:
         self.monitor.hold(reason, detail)
         self._ask_again = True
-        if reason == safety.AGE:
-            return None
-        commanded, is_moving = np.full_like(measured, np.nan), False
-        if self._executor is not None:
-            commanded, is_moving = self._executor.command(now_s), self._executor.ends_at_s > now_s
-        position = self._gate.hold(commanded, measured, is_moving=is_moving)
-        return None if position is None else self._follow(self._constant(position, stamp_ns / 1e9), stamp_ns, now_s)
-
-    def _constant(self, position: np.ndarray, t0_s: float) -> ActionChunk:
-        return ActionChunk(np.tile(position, (self._hold_points, 1)), t0_s=t0_s, dt_s=self._dt_s)
-
-    def _follow(self, chunk: ActionChunk, stamp_ns: int, now_s: float) -> Motion:
-        if self._executor is None:
-            self._executor = ChunkExecutor(chunk.actions[0])
-        self._executor.replace(chunk, now_s)
-        return Motion(chunk, stamp_ns)
+        if reason == safety.AGE:  # what was measured then says nothing about now
+            return self._motion.stop(now_ns)
+        return self._motion.hold(measured, stamp_ns, now_ns)

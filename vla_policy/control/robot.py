@@ -82,10 +82,11 @@ class ActionDimension(Dimension):
     Args:
         lower: least position.
         upper: greatest position.
-        max_velocity: greatest change per second between two points, or None.
+        max_velocity: greatest speed of the executed curve per second, or None.
         max_jump: greatest distance of a chunk's first point from the measured position, or None.
         beyond_limits: a position outside the limits makes the robot ``hold``, or is moved to the limit (``clamp``:
             for a gripper, where 1.02 means open).
+        max_acceleration: greatest change of the velocity per second, or None.
     """
 
     lower: float
@@ -93,6 +94,7 @@ class ActionDimension(Dimension):
     max_velocity: float | None
     max_jump: float | None
     beyond_limits: str
+    max_acceleration: float | None = None
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,8 @@ def _action(name: str, section: YamlSection) -> ActionChannel:
     dimensions = []
     for key, part in section.sections("dimensions").items():
         part.allow(
-            "joint", "unit", "scale", "offset", "lower", "upper", "max_velocity", "max_jump", "beyond_limits"
+            "joint", "unit", "scale", "offset", "lower", "upper", "max_velocity", "max_acceleration", "max_jump",
+            "beyond_limits",
         )  # fmt: skip
         plain, lower = _dimension(key, part), part.number("lower")
         dimensions.append(
@@ -248,6 +251,7 @@ def _action(name: str, section: YamlSection) -> ActionChannel:
                 max_velocity=part.optional_number("max_velocity", minimum=0.0),
                 max_jump=part.optional_number("max_jump", minimum=0.0),
                 beyond_limits=part.text("beyond_limits", default="hold", choices=("hold", "clamp")),
+                max_acceleration=part.optional_number("max_acceleration", minimum=0.0),
             )
         )
     return ActionChannel(

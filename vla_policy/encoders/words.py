@@ -56,10 +56,10 @@ class WordGrounding(nn.Module):
 
 
 class WordPooling(nn.Module):
-    """Learned queries attend to the words; what the words bring along is gathered into a few tokens.
+    """Learned queries attend to the words; what they find is a few tokens.
 
     Args:
-        inputs: size of what a word brings along.
+        inputs: size of a word's vector.
         width: token width; a multiple of `heads`.
         heads: attention heads.
     """
@@ -72,23 +72,8 @@ class WordPooling(nn.Module):
         self.norm = LayerNorm(width)
         self.feedforward = FeedForward(width, ratio=2)
 
-    def forward(
-        self,
-        words: Float[Tensor, "b l e"],
-        mask: Bool[Tensor, "b l"],
-        roles: Float[Tensor, "b l d"] | None = None,
-    ) -> Float[Tensor, "b n d"]:
-        """Returns `_QUERIES` tokens per instruction; finite also where no word is valid.
-
-        Args:
-            words: what every word brings along.
-            mask: True = valid word.
-            roles: what the words are found by, `width` wide; None = what they bring along. With roles that come from
-                the text alone, which word is meant does not depend on what a camera shows of it.
-        """
-        values = self.project(words)
-        keys, _ = self.attention.keys_values(values if roles is None else roles)
-        _, values = self.attention.keys_values(values)
-        queries = self.queries.to(keys.dtype).expand(len(words), -1, -1)
-        found = self.attention.attend(queries, (keys, values), mask)
+    def forward(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b n d"]:
+        """Returns `_QUERIES` tokens per instruction; finite also where no word is valid."""
+        words = self.project(words)
+        found = self.attention(self.queries.to(words.dtype).expand(len(words), -1, -1), words, mask)
         return found + self.feedforward(self.norm(found))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
@@ -21,34 +19,16 @@ from vla_policy.encoders import (
 from vla_policy.fusion import build_fusion
 from vla_policy.tokenizers import ActionTokenizer
 from vla_policy.types import Observation, TokenGroup
-from vla_policy.vla.heads import build_head
+from vla_policy.vla.heads import FlowHead, build_head
+from vla_policy.vla.heads.guidance import Guide
 from vla_policy.vla.normalize import Normalization, Normalizer
 
 STATE = "state"
 INSTRUCTION = "instruction"
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """An observation, encoded.
-
-    Args:
-        fused: tokens for the action head.
-        state: normalised, predicted from the cameras.
-        cameras: what each camera alone sees, with the command and the state.
-    """
-
-    fused: TokenGroup
-    state: Float[Tensor, "b s"]
-    cameras: dict[str, Float[Tensor, "b f"]]
-
-
 class VLAModel(nn.Module):
     """Encoders -> fusion -> action head.
-
-    Training also asks each camera alone for the chunk (`camera_heads`). Otherwise the cameras share the work, the wrist
-    camera looking for what is to be grasped and the front camera for where it is to go, and neither can do without the
-    other, however often one of them is dropped.
 
     Joint actions are predicted relative to the measured state. Where the state is missing, the state that an auxiliary
     head predicts from the cameras takes its place, so that the chunk can still be resolved to absolute targets.
@@ -106,9 +86,9 @@ class VLAModel(nn.Module):
         self.fusion = build_fusion(config.fusion, modalities, width=width, heads=config.heads, layers=config.layers)
         self.action_tokenizer = action_tokenizer
         self.head = build_head(config, len(embodiment.action), action_tokenizer)
-        self.state_head = _perceptron(2 * width * len(embodiment.cameras), width, state_dim)
-        chunk = config.chunk_size * len(embodiment.action)
-        self.camera_heads = nn.ModuleDict({name: _perceptron(4 * width, width, chunk) for name in embodiment.cameras})
+        self.state_head = nn.Sequential(
+            nn.Linear(2 * width * len(embodiment.cameras), width), nn.GELU(), nn.Linear(width, state_dim)
+        )
 
     def encode(self, observation: Observation) -> TokenGroup:
         """Returns the fused tokens of an observation.
@@ -116,7 +96,7 @@ class VLAModel(nn.Module):
         Raises:
             ValueError: cameras are missing or unknown, or the history is not one observation long.
         """
-        return self._encode(observation).fused
+        return self._encode(observation)[0]
 
     def loss(
         self,
@@ -134,41 +114,46 @@ class VLAModel(nn.Module):
             generator: source of the head's randomness.
 
         Returns:
-            The sum, and ``action`` (of the head), ``state`` (L1 of the state predicted from the cameras) and ``camera``
-            (L1 of the chunks predicted from each camera alone, where it is not missing).
+            The sum, and ``action`` (of the head) and ``state`` (L1 of the state predicted from the cameras).
         """
-        encoded = self._encode(observation)
+        fused, predicted = self._encode(observation)
         state = observation.state[:, -1]
-        target = self.normalizer.actions(actions, state)
-        action = self.head.loss(encoded.fused, target, action_mask, generator)
-        state_error = (encoded.state - self.normalizer.state(state)).abs().mean()
-        camera_errors = []
-        for name, head in self.camera_heads.items():
-            alone = head(encoded.cameras[name]).float().unflatten(1, target.shape[1:])
-            valid = action_mask & observation.image_mask[name][:, -1:]
-            error = (alone - target).abs().mean(dim=-1)
-            camera_errors.append((error * valid).sum() / valid.sum().clamp_min(1))
-        camera_error = torch.stack(camera_errors).mean()
-        loss = action + self.config.state_loss_weight * state_error + self.config.camera_loss_weight * camera_error
-        return loss, {"action": action.detach(), "state": state_error.detach(), "camera": camera_error.detach()}
+        action = self.head.loss(fused, self.normalizer.actions(actions, state), action_mask, generator)
+        state_error = (predicted - self.normalizer.state(state)).abs().mean()
+        loss = action + self.config.state_loss_weight * state_error
+        return loss, {"action": action.detach(), "state": state_error.detach()}
 
-    def sample(self, observation: Observation, noise: Float[Tensor, "b k a"] | None = None) -> Float[Tensor, "b k a"]:
+    def sample(
+        self,
+        observation: Observation,
+        noise: Float[Tensor, "b k a"] | None = None,
+        guide: Guide | None = None,
+    ) -> Float[Tensor, "b k a"]:
         """Returns an action chunk per observation: absolute, SI units, float32.
 
         Args:
             observation: raw.
             noise: standard normal, where the head starts from; None: drawn from torch's generator.
+            guide: actions to continue, absolute, SI units. A flow is guided towards them while it denoises; the answer
+                A of any other head, which there is nothing in to guide, is blended with them afterwards, A + W (Y - A).
         """
-        encoded = self._encode(observation)
-        fused = encoded.fused
+        fused, predicted = self._encode(observation)
         if noise is None:
             noise = torch.randn(fused.tokens.shape[0], *self.head.noise_shape, device=fused.tokens.device)
-        normalized = self.head.sample(fused, noise)
         known = observation.state_mask[:, -1:]
-        state = torch.where(known, observation.state[:, -1], self.normalizer.raw_state(encoded.state))
+        state = torch.where(known, observation.state[:, -1], self.normalizer.raw_state(predicted))
+        if guide is None:
+            return self.normalizer.raw_actions(self.head.sample(fused, noise), state)
+        guide = Guide(self.normalizer.actions(guide.actions, state), guide.weights)
+        if isinstance(self.head, FlowHead):
+            normalized = self.head.sample(fused, noise, guide)
+        else:
+            normalized = self.head.sample(fused, noise)
+            normalized = normalized + guide.error(normalized)
         return self.normalizer.raw_actions(normalized, state)
 
-    def _encode(self, observation: Observation) -> _Encoded:
+    def _encode(self, observation: Observation) -> tuple[TokenGroup, Float[Tensor, "b s"]]:
+        """Returns the fused tokens and the normalised state predicted from the cameras."""
         self._require_fits(observation)
         # Masked values are replaced before the encoders: what they hold, even not-a-number, reaches no gradient.
         state = torch.where(observation.state_mask[..., None], observation.state, self.normalizer.state_mean)
@@ -183,15 +168,10 @@ class VLAModel(nn.Module):
             tokens, located = self._look(name, observation.images[name][:, -1], seen, words, condition)
             groups[name] = self.missing[name](tokens, seen)
             found.append(located)
-        instruction = self.instruction(torch.cat(found, dim=-1), spoken, roles=self.command.project(words))
+        instruction = self.instruction(torch.cat(found, dim=-1), spoken)
         groups[INSTRUCTION] = self.missing[INSTRUCTION](instruction, commanded)
-        keypoints = {name: groups[name].tokens[:, :2].flatten(1) for name in self.cameras}
-        told = (condition, groups[STATE].tokens[:, 0])
-        return _Encoded(
-            fused=self.fusion(groups),
-            state=self.state_head(torch.cat(list(keypoints.values()), dim=1)).float(),
-            cameras={name: torch.cat((points, *told), dim=1) for name, points in keypoints.items()},
-        )
+        keypoints = torch.cat([groups[name].tokens[:, :2].flatten(1) for name in self.cameras], dim=1)
+        return self.fusion(groups), self.state_head(keypoints).float()
 
     def _look(
         self,
@@ -233,7 +213,3 @@ def _scatter(rows: Tensor, where: Bool[Tensor, " b"]) -> Tensor:
     full = rows.new_zeros(len(where), *rows.shape[1:])
     full[where] = rows
     return full
-
-
-def _perceptron(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))

@@ -15,7 +15,8 @@ from vla_policy.embodiment import Embodiment
 from vla_policy.encoders import InstructionEncoder
 from vla_policy.precision import autocast, computes_bf16
 from vla_policy.training.checkpoint import Checkpoint, load_checkpoint
-from vla_policy.types import ActionChunk, Observation
+from vla_policy.types import ActionChunk, ChunkPrefix, Observation
+from vla_policy.vla.heads.guidance import Guide
 
 _NOISE_SEED = 0
 
@@ -90,6 +91,7 @@ class Policy:
         state: Shaped[np.ndarray, ...] | None,
         instruction: str | None,
         t0_s: float,
+        prefix: ChunkPrefix | None = None,
     ) -> ActionChunk:
         """Returns the action chunk for an observation.
 
@@ -99,6 +101,7 @@ class Policy:
                 the state that the model sees in the images.
             instruction: what to do; None = missing.
             t0_s: time of the observation in seconds.
+            prefix: the motion under way, which the chunk is to continue; None: the observation alone decides.
 
         Raises:
             ValueError: a camera is missing or unknown, a shape, dtype or value is wrong, or the instruction is empty.
@@ -110,8 +113,11 @@ class Policy:
             state_mask=torch.tensor([[state is not None]]),
             **self._instruction(instruction),
         )
-        with torch.inference_mode(), autocast(self._device):
-            actions = self.model.sample(observation.to(self._device), self._noise)[0].float().cpu().numpy()
+        guide = None if prefix is None else self._guide(prefix)
+        # Guidance differentiates, which inference mode rules out.
+        without_gradients = torch.inference_mode() if guide is None else torch.no_grad()
+        with without_gradients, autocast(self._device):
+            actions = self.model.sample(observation.to(self._device), self._noise, guide)[0].float().cpu().numpy()
         if not np.isfinite(actions).all():
             raise PolicyError(f"{self.what} answered with actions that are not finite; it cannot be used")
         return ActionChunk(actions, t0_s, self.embodiment.dt_s)
@@ -147,6 +153,17 @@ class Policy:
             bad = ", ".join(f"{name} = {value}" for name, value in named if not np.isfinite(value))
             raise PolicyError(f"the state must be finite; got {bad}")
         return torch.from_numpy(state.copy())[None, None]
+
+    def _guide(self, prefix: ChunkPrefix) -> Guide:
+        width, steps = len(self.embodiment.action), min(len(prefix.actions), self.chunk_size)
+        if prefix.actions.shape[1:] != (width,) or not np.isfinite(prefix.actions).all() or not steps:
+            raise PolicyError(
+                f"a prefix of {self.what} is (m, {width}) finite actions, m > 0; got {prefix.actions.shape}"
+            )
+        actions = np.repeat(prefix.actions[steps - 1 : steps], self.chunk_size, axis=0)  # beyond it the weight is 0
+        actions[:steps] = prefix.actions[:steps]
+        weights = torch.from_numpy(prefix.weights(self.chunk_size))
+        return Guide(torch.from_numpy(actions)[None].to(self._device), weights.to(self._device))
 
     def _instruction(self, instruction: str | None) -> dict[str, Tensor]:
         if instruction is None:

@@ -5,10 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from vla_policy.control import safety
 from vla_policy.control.alignment import robot_inputs
-from vla_policy.control.planner import INPUT_GAP, NO_INSTRUCTION, POLICY_ERROR, Answer, Job, Motion, Planner
+from vla_policy.control.execution import EXECUTIONS, build_execution
+from vla_policy.control.motion import Motion
+from vla_policy.control.planner import (
+    EMERGENCY_STOP,
+    INPUT_GAP,
+    NO_INSTRUCTION,
+    POLICY_ERROR,
+    WATCHDOG,
+    Answer,
+    Job,
+    Planner,
+)
 from vla_policy.control.robot import read_robot
 from vla_policy.types import ActionChunk
 
@@ -97,6 +111,7 @@ def test_the_policy_is_asked_after_the_executed_part_or_when_the_instruction_cha
         job = plan.next_job(tick * SECOND // 10)
         if job is not None:
             asked.append(tick)
+            plan.answer(job, chunk(job), tick * SECOND // 10, clock_s=0.0)
         if tick == 24:
             plan.instruct("stop and go")
     assert asked == [10, 16, 22, 24 + 1]
@@ -184,3 +199,169 @@ def test_a_lost_input_that_may_be_missing_is_none_for_the_policy() -> None:
 def test_a_chunk_that_ends_before_the_next_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"execute_steps 9 .* 0.90 s, more than max_horizon_s 0.8"):
         planner(execute_steps=9)
+
+
+def moving(t_ns: int = SECOND) -> tuple[Planner, Job]:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, t_ns)
+    assert plan.answer(job, chunk(job), t_ns, clock_s=0.0) is not None
+    return plan, job
+
+
+def test_one_question_is_asked_at_a_time() -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    show(plan, SECOND + SECOND // 10 * 6)
+    assert plan.next_job(SECOND + SECOND // 10 * 6) is None
+    plan.answer(job, chunk(job), SECOND + SECOND // 10 * 4, clock_s=0.0)
+    assert plan.next_job(SECOND + SECOND // 10 * 6) is not None
+
+
+def test_an_emergency_stop_ends_the_motion_and_everything_goes_on_after_it() -> None:
+    plan, job = moving()
+    later = SECOND + SECOND // 5
+    assert is_still(plan.emergency_stop(True, later))
+    assert plan.monitor.held[EMERGENCY_STOP] == 1
+    assert EMERGENCY_STOP in plan.holding(later)
+    held = plan.command(later)
+    assert held is not None
+    np.testing.assert_array_equal(plan.command(later + SECOND), held)
+    show(plan, later)
+    assert plan.next_job(later) is None
+    assert plan.answer(job, chunk(job), later, clock_s=0.0) is None, "an answer under way moves nothing"
+    assert plan.emergency_stop(False, later + SECOND // 10) is None
+    assert ask(plan, later + SECOND // 10)
+
+
+def test_a_robot_that_was_moved_while_it_stood_starts_from_there() -> None:
+    plan, _ = moving()
+    later, there = 5 * SECOND, -STATE
+    for name in robot_inputs(ROBOT):
+        value = np.zeros((96, 96, 3), np.uint8)
+        if not name.startswith("camera"):
+            value = there[:6] if name == "state arm" else STATE[6:]
+        plan.receive(name, value, later, later)
+    job = plan.next_job(later)
+    assert job is not None
+    answer = chunk(job)
+    answer.chunk.actions[:, :6] -= 2 * STATE[:6]
+    motion = plan.answer(job, answer, later, clock_s=0.0)
+    assert motion is not None
+    np.testing.assert_array_equal(motion.chunk.actions, answer.chunk.actions[:8])
+    assert plan.monitor.eased == 0
+    np.testing.assert_allclose(plan.command(later)[:6], there[:6], atol=1e-6)
+
+
+def test_a_chunk_that_runs_out_is_counted() -> None:
+    plan, _ = moving()
+    asked = SECOND + 6 * SECOND // 10
+    ask(plan, asked)
+    for tenth in range(1, 4):
+        show(plan, asked + tenth * SECOND // 10)
+        assert plan.watch(asked + tenth * SECOND // 10) is None
+    assert plan.monitor.held == {safety.LATE: 1}, "it reached 0.8 s far"
+
+
+def test_an_answer_that_does_not_come_stops_the_motion() -> None:
+    plan = planner(execute_steps=1, max_observation_age_s=0.2)
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    plan.answer(job, chunk(job), SECOND, clock_s=0.0)
+    late = ask(plan, SECOND + SECOND // 10)
+    show(plan, SECOND + 3 * SECOND // 10)
+    assert plan.watch(SECOND + 3 * SECOND // 10) is None
+    assert is_still(plan.watch(SECOND + 35 * SECOND // 100))
+    assert plan.watch(SECOND + 40 * SECOND // 100) is None, "once"
+    assert plan.monitor.held[WATCHDOG] == 1
+    assert plan.answer(late, chunk(late), SECOND + 40 * SECOND // 100, clock_s=0.0) is None
+    assert plan.monitor.held[safety.AGE] == 1
+    assert ask(plan, SECOND + 40 * SECOND // 100), "it goes on without a restart"
+
+
+def test_a_stale_answer_stops_the_motion() -> None:
+    plan, _ = moving()
+    job = ask(plan, SECOND + 6 * SECOND // 10)
+    plan.answer(job, chunk(job), SECOND + 6 * SECOND // 10, clock_s=0.0)
+    stale = ask(plan, SECOND + 12 * SECOND // 10)
+    motion = plan.answer(stale, chunk(stale), SECOND + 12 * SECOND // 10 + 510_000_000, clock_s=0.0)
+    assert motion is None, "the motion before it has ended by then"
+    assert plan.monitor.held[safety.AGE] == 1
+
+
+def test_the_streamed_command_is_the_motion() -> None:
+    plan = planner()
+    assert plan.command(SECOND) is None
+    plan, job = moving()
+    np.testing.assert_allclose(plan.command(SECOND), STATE, atol=1e-6)
+    np.testing.assert_array_equal(plan.command(SECOND + 2 * SECOND // 10), chunk(job).chunk.actions[1])
+
+
+def test_another_instruction_voids_the_plan() -> None:
+    arguments = {"execute_steps": 6, "max_horizon_s": 0.8, "max_observation_age_s": 0.5}
+    plan = Planner(ROBOT, now_ns=0, execution=build_execution("real_time_chunking"), **arguments)
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    assert job.prefix is None
+    plan.answer(job, chunk(job), SECOND + SECOND // 10, clock_s=0.0)
+    following = ask(plan, SECOND + 6 * SECOND // 10)
+    assert following.prefix is not None
+    assert (len(following.prefix.actions), following.prefix.frozen_steps) == (2, 1)
+    np.testing.assert_array_equal(following.prefix.actions, chunk(job).chunk.actions[6:8])
+    plan.answer(following, chunk(following), SECOND + 7 * SECOND // 10, clock_s=0.0)
+    plan.instruct("go back")
+    turning = ask(plan, SECOND + 8 * SECOND // 10)
+    assert turning.prefix is not None
+    assert (len(turning.prefix.actions), turning.prefix.frozen_steps) == (1, 1)
+
+
+GARBAGE = st.one_of(st.floats(width=32, allow_nan=True, allow_infinity=True), st.floats(-0.5, 0.5, width=32))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(sorted(EXECUTIONS)),
+    st.lists(
+        st.tuples(
+            arrays(np.float32, st.sampled_from([(12, 7), (12, 7), (1, 7), (12, 6)]), elements=GARBAGE),
+            st.sampled_from([0.0, 0.02, 0.1, 1.0]),
+            st.sampled_from([0, 30_000_000, 100_000_000, 340_000_000]),
+            st.sampled_from(["", "", "", "stop", "emergency"]),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_whatever_the_policy_answers_nothing_unsafe_is_published(
+    name: str, answers: list[tuple[np.ndarray, float, int, str]]
+) -> None:
+    lower, upper = (np.array([getattr(d, key) for d in ROBOT.action_dimensions]) for key in ("lower", "upper"))
+    speed = np.array([d.max_velocity or np.inf for d in ROBOT.action_dimensions])
+    arguments = {"execute_steps": 1, "max_horizon_s": 0.8, "max_observation_age_s": 0.5}
+    plan = Planner(ROBOT, now_ns=0, execution=build_execution(name), **arguments)
+    plan.instruct("go")
+    now_ns, published = SECOND, []
+    for values, scale, delay_ns, order in answers:
+        job = ask(plan, now_ns)
+        with np.errstate(invalid="ignore", over="ignore"):
+            actions = values * np.float32(scale) + STATE[: values.shape[1]]
+        now_ns += delay_ns
+        answer = Answer(ActionChunk(actions.astype(np.float32), job.stamp_ns / 1e9, 0.1), inference_s=0.0)
+        published.append(plan.answer(job, answer, now_ns, clock_s=0.0))
+        if order == "stop":
+            published.append(plan.stop(now_ns + 10_000_000))
+        if order == "emergency":
+            published.append(plan.emergency_stop(True, now_ns + 10_000_000))
+            plan.emergency_stop(False, now_ns + 10_000_000)
+        now_ns += 100_000_000
+        command = plan.command(now_ns)
+        assert command is None or (np.isfinite(command).all() and (command >= lower - 1e-3).all())
+        assert command is None or (command <= upper + 1e-3).all()
+    for motion in published:
+        if motion is not None:
+            actions = motion.chunk.actions
+            assert np.isfinite(actions).all()
+            assert (actions >= lower - 1e-3).all() and (actions <= upper + 1e-3).all()
+            assert (np.abs(np.diff(actions, axis=0)) <= speed * 0.1 * 1.001 + 1e-4).all()
+    assert plan.monitor.published + plan.monitor.held.total() + plan.monitor.dropped >= len(answers)

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from vla_policy.control import safety
+from vla_policy.control.executor import ChunkExecutor
 from vla_policy.control.robot import ActionDimension
-from vla_policy.control.safety import SafetyGate
+from vla_policy.control.safety import SafetyGate, Verdict, Workspace
 from vla_policy.types import ActionChunk
 
 JOINT = ActionDimension("joint", "joint", "rad", 1.0, 0.0, -1.0, 1.0, 2.0, 0.3, "hold")
@@ -24,8 +30,19 @@ def chunk(joint: list[float], gripper: float = 0.5) -> ActionChunk:
 MEASURED = np.array([0.0, 1.0], np.float32)
 
 
+def check(
+    gate: SafetyGate,
+    chunk: ActionChunk,
+    measured: np.ndarray,
+    now_s: float,
+    executor: ChunkExecutor | None = None,
+) -> Verdict:
+    """Checks on a robot that stands, unless the executor says otherwise."""
+    return gate.check(chunk, measured, now_s, executor or ChunkExecutor(np.nan_to_num(measured)))
+
+
 def test_a_good_chunk_passes_unchanged_up_to_the_horizon() -> None:
-    verdict = gate().check(chunk([0.1 * i for i in range(1, 10)] + [1.0, 1.0, 1.0]), MEASURED, now_s=10.1)
+    verdict = check(gate(), chunk([0.1 * i for i in range(1, 10)] + [1.0, 1.0, 1.0]), MEASURED, now_s=10.0)
     assert verdict.reason == ""
     assert verdict.chunk is not None
     np.testing.assert_array_equal(verdict.chunk.actions, chunk([0.1 * i for i in range(1, 9)]).actions)
@@ -43,25 +60,25 @@ def test_a_good_chunk_passes_unchanged_up_to_the_horizon() -> None:
     ],
 )
 def test_every_danger_is_named(joint: list[float], now_s: float, reason: str) -> None:
-    verdict = gate().check(chunk(joint), MEASURED, now_s)
+    verdict = check(gate(), chunk(joint), MEASURED, now_s)
     assert (verdict.chunk, verdict.reason) == (None, reason)
     assert verdict.detail
 
 
 def test_a_gripper_that_overshoots_is_clamped_and_may_jump() -> None:
-    verdict = gate().check(chunk([0.1, 0.2], gripper=-0.2), MEASURED, now_s=10.0)
+    verdict = check(gate(), chunk([0.1, 0.2], gripper=-0.2), MEASURED, now_s=10.0)
     assert verdict.chunk is not None
     np.testing.assert_array_equal(verdict.chunk.actions[:, 1], np.zeros(2, np.float32))
 
 
 def test_a_joint_that_is_not_measured_holds_and_a_gripper_without_jump_limit_does_not() -> None:
-    held = gate().check(chunk([0.1]), np.array([np.nan, 1.0], np.float32), now_s=10.0)
+    held = check(gate(), chunk([0.1]), np.array([np.nan, 1.0], np.float32), now_s=10.0)
     assert held.reason == safety.SEAM_JUMP
-    assert gate().check(chunk([0.1]), np.array([0.0, np.nan], np.float32), now_s=10.0).reason == ""
+    assert check(gate(), chunk([0.1]), np.array([0.0, np.nan], np.float32), now_s=10.0).reason == ""
 
 
 def test_an_observation_from_the_future_is_refused() -> None:
-    assert gate().check(chunk([0.1]), MEASURED, now_s=9.0).reason == safety.AGE
+    assert check(gate(), chunk([0.1]), MEASURED, now_s=9.0).reason == safety.AGE
 
 
 def test_hold_keeps_a_running_command_and_never_invents_a_position() -> None:
@@ -73,3 +90,91 @@ def test_hold_keeps_a_running_command_and_never_invents_a_position() -> None:
     np.testing.assert_array_equal(hold(np.array([0.9, 1.0], np.float32), MEASURED, is_moving=True), MEASURED)
     np.testing.assert_array_equal(hold(nan, MEASURED, is_moving=True), MEASURED)
     assert hold(nan, nan, is_moving=False) is None
+
+
+def test_a_chunk_that_comes_late_is_entered_where_the_limits_allow() -> None:
+    late = chunk([0.08 * i for i in range(1, 9)])
+    verdict = check(gate(), late, MEASURED, now_s=10.25)
+    assert verdict.chunk is not None
+    assert verdict.eased > 0, "0.24 rad in 0.05 s is too fast, 0.48 rad in 0.35 s is not"
+    np.testing.assert_array_equal(verdict.chunk.actions[-2:], late.actions[-2:])
+    executor = ChunkExecutor(np.array([0.0, 1.0], np.float32))
+    curve = executor.following(verdict.chunk, 10.25)
+    assert curve is not None
+    assert curve.limits().speed[0] <= 2.0 * (1 + 1e-4)
+    impatient = SafetyGate((replace(JOINT, max_velocity=0.3), GRIPPER), max_horizon_s=0.8, max_observation_age_s=0.5)
+    assert check(impatient, late, MEASURED, now_s=10.25).reason == safety.VELOCITY
+
+
+def test_the_jump_from_what_is_commanded_counts_not_only_from_what_is_measured() -> None:
+    executor = ChunkExecutor(np.array([-0.9, 0.5], np.float32))
+    verdict = check(gate(), chunk([0.1, 0.1]), MEASURED, 10.0, executor)
+    assert verdict.reason == safety.VELOCITY
+
+
+def test_acceleration_is_limited() -> None:
+    careful = SafetyGate((replace(JOINT, max_acceleration=3.0), GRIPPER), max_horizon_s=0.8, max_observation_age_s=0.5)
+    slow = chunk([float(0.05 * (1 - np.cos(np.pi * i / 8))) for i in range(1, 9)])
+    assert check(careful, slow, MEASURED, now_s=10.0).reason == ""
+    assert check(careful, chunk([0.1, 0.0, 0.1, 0.0]), MEASURED, now_s=10.0).reason == safety.ACCELERATION
+    assert check(gate(), chunk([0.1, 0.0, 0.1, 0.0]), MEASURED, now_s=10.0).reason == ""
+
+
+def test_the_way_must_stay_in_the_workspace() -> None:
+    def forward(positions: np.ndarray) -> np.ndarray:
+        return np.stack([np.cos(positions[:, 0]), np.sin(positions[:, 0]), np.zeros(len(positions))], axis=1)
+
+    box = Workspace((-2.0, -0.25, -1.0), (2.0, 0.25, 1.0), forward)
+    guarded = SafetyGate((JOINT, GRIPPER), max_horizon_s=0.8, max_observation_age_s=0.5, workspace=box)
+    assert check(guarded, chunk([0.1, 0.2]), MEASURED, now_s=10.0).reason == ""
+    assert check(guarded, chunk([0.1, 0.2, 0.3]), MEASURED, now_s=10.0).reason == safety.WORKSPACE
+    blind = replace(box, forward=lambda positions: np.full((len(positions), 3), np.nan))
+    guarded = SafetyGate((JOINT, GRIPPER), max_horizon_s=0.8, max_observation_age_s=0.5, workspace=blind)
+    assert check(guarded, chunk([0.1, 0.2]), MEASURED, now_s=10.0).reason == safety.WORKSPACE
+
+
+def test_a_chunk_without_a_point_to_come_is_late() -> None:
+    assert check(gate(), chunk([0.1, 0.2]), MEASURED, now_s=10.3).reason == safety.LATE
+
+
+def test_a_single_command_is_checked_too() -> None:
+    accepts = gate().accepts_command
+    assert accepts(np.array([1.0, 0.0], np.float32))
+    assert not accepts(np.array([1.1, 0.0], np.float32))
+    assert not accepts(np.array([np.nan, 0.0], np.float32))
+
+
+ANY = st.floats(width=32, allow_nan=True, allow_infinity=True)
+PLAUSIBLE = st.floats(-1.25, 1.25, width=32)
+
+
+@st.composite
+def garbage(draw: st.DrawFn) -> ActionChunk:
+    """Anything at all: values, shapes, times; half of it close enough to pass."""
+    shape = draw(st.sampled_from([(8, 2), (12, 2), (1, 2), (0, 2), (8, 3), (8,)]))
+    actions = draw(arrays(np.float32, shape, elements=draw(st.sampled_from([ANY, PLAUSIBLE]))))
+    if draw(st.booleans()) and len(shape) == 2:
+        with np.errstate(all="ignore"):
+            actions = (actions * np.float32(0.03)).cumsum(axis=0, dtype=np.float32)
+    t0_s = 10.0 + draw(st.one_of(st.floats(-0.6, 0.6), st.floats(allow_nan=True)))
+    return ActionChunk(actions, t0_s, draw(st.sampled_from([0.1, 0.1, 0.1, 0.0, 1e-12, np.nan, 1e300])))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(garbage(), st.floats(0.0, 0.3)), min_size=1, max_size=5))
+def test_garbage_never_makes_an_unsafe_command(chunks: list[tuple[ActionChunk, float]]) -> None:
+    limited = replace(JOINT, max_acceleration=40.0)
+    guard = SafetyGate((limited, GRIPPER), max_horizon_s=0.8, max_observation_age_s=0.5)
+    executor, now_s, commands = ChunkExecutor(MEASURED), 10.0, []
+    for answer, wait_s in chunks:
+        # Where the robot is measured is where it was told to be.
+        verdict = guard.check(answer, executor.command(now_s), now_s, executor)
+        assert (verdict.chunk is None) == bool(verdict.reason) == bool(verdict.detail)
+        if verdict.chunk is not None:
+            assert len(verdict.chunk.actions) <= 8
+            executor.replace(verdict.chunk, now_s)
+        times_s = now_s + np.arange(0.0, wait_s, 0.002)
+        commands += [executor.command(float(t)) for t in times_s]
+        assert all(abs(executor.velocity(float(t))[0]) <= 2.0 * (1 + 1e-3) for t in times_s)
+        now_s += wait_s
+    assert all(guard.accepts_command(command) for command in commands)

@@ -19,18 +19,6 @@ def test_finite_without_a_word(words: TokenGroup) -> None:
     assert pooled.isfinite().all()
 
 
-def test_with_roles_what_a_word_brings_along_does_not_decide_which_word_is_meant(words: TokenGroup) -> None:
-    pooling, roles = WordPooling(3, 16, 2), torch.randn(3, 5, 16)
-    pooling.norm = pooling.feedforward = torch.nn.Identity()  # what is left is linear in what the words bring along
-
-    def pooled(brought: torch.Tensor) -> torch.Tensor:
-        return pooling(brought, words.mask, roles)
-
-    one, other = torch.randn(3, 5, 3), torch.randn(3, 5, 3)
-    zero = pooled(torch.zeros_like(one))
-    torch.testing.assert_close(pooled(one + other) - zero, pooled(one) - zero + pooled(other) - zero)
-
-
 def test_a_word_means_the_same_in_every_sentence(words: TokenGroup) -> None:
     torch.manual_seed(0)
     grounding = WordGrounding(384, 8)

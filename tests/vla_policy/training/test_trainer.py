@@ -89,7 +89,7 @@ def test_a_run_validates_reports_and_saves_the_average(
     trainer.fit(trainer.batches)  # pyright: ignore
     assert [progress.step for progress in steps] == [1, 2, 3, 4, 5, 6]
     assert [step for step, _ in validations] == [3, 6]
-    assert set(validations[0][1]) == {"loss", "action", "state", "camera", "action_error_rad", "action_error_1"}
+    assert set(validations[0][1]) == {"loss", "action", "state", "action_error_rad", "action_error_1"}
     saved = dict(load_checkpoint(tmp_path / "run" / "checkpoint").model.named_parameters())
     for name, average in trainer.average.average.items():
         assert torch.equal(saved[name], average.bfloat16().float())

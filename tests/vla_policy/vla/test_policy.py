@@ -11,6 +11,7 @@ import torch
 
 from vla_policy.embodiment import Embodiment, EmbodimentMismatch
 from vla_policy.training.checkpoint import save_checkpoint
+from vla_policy.types import ChunkPrefix
 from vla_policy.vla.model import VLAModel
 from vla_policy.vla.policy import Policy, PolicyError
 
@@ -42,6 +43,21 @@ def test_the_same_question_has_the_same_answer(policy: Policy) -> None:
 def test_everything_may_be_missing(policy: Policy) -> None:
     chunk = policy.predict(dict.fromkeys(policy.embodiment.cameras), None, None, 0.0)
     assert np.isfinite(chunk.actions).all()
+
+
+def test_a_prefix_draws_the_answer_towards_it(policy: Policy) -> None:
+    free = policy.predict(images(policy), STATE, "push it", 0.0)
+    prefix = ChunkPrefix(free.actions[:2] + np.float32(0.01), frozen_steps=1)
+    continued = policy.predict(images(policy), STATE, "push it", 0.0, prefix)
+    assert np.abs(continued.actions[0] - prefix.actions[0]).sum() < np.abs(free.actions[0] - prefix.actions[0]).sum()
+    again = policy.predict(images(policy), STATE, "push it", 0.0, prefix)
+    assert continued.actions.tobytes() == again.actions.tobytes()
+
+
+@pytest.mark.parametrize("actions", [np.zeros((2, 4), np.float32), np.full((2, 3), np.nan, np.float32)])
+def test_a_wrong_prefix_is_refused(policy: Policy, actions: np.ndarray) -> None:
+    with pytest.raises(PolicyError, match=r"prefix of checkpoint .* is \(m, 3\) finite"):
+        policy.predict(images(policy), STATE, "push it", 0.0, ChunkPrefix(actions, frozen_steps=1))
 
 
 def change(**changes: Any) -> dict[str, Any]:

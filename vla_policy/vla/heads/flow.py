@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vla_policy.config import ModelConfig
 from vla_policy.types import TokenGroup
 from vla_policy.vla.heads.expert import ActionExpert, repeat_observed
+from vla_policy.vla.heads.guidance import Guide, guided_velocity
 
 
 class FlowHead(nn.Module):
@@ -66,14 +67,27 @@ class FlowHead(nn.Module):
         error = (velocity - target).square().mean(dim=-1)
         return (error * action_mask).sum() / action_mask.sum().clamp_min(1)
 
-    def sample(self, observation: TokenGroup, noise: Float[Tensor, "b k a"]) -> Float[Tensor, "b k a"]:
-        """Returns normalised actions: the given standard normal noise carried along the learned velocity."""
+    def sample(
+        self, observation: TokenGroup, noise: Float[Tensor, "b k a"], guide: Guide | None = None
+    ) -> Float[Tensor, "b k a"]:
+        """Returns normalised actions: the given standard normal noise carried along the learned velocity.
+
+        Args:
+            observation: fused tokens.
+            noise: standard normal.
+            guide: actions that the result is drawn towards, see `guided_velocity`. It needs gradients with respect to
+                the actions, so it does not work within ``torch.inference_mode``.
+        """
         observed = self.expert.observe(observation)
         tau = torch.arange(self.steps, device=noise.device) / self.steps
-        modulations = self.expert.modulate(self._time(tau)).split(1)
         x = noise
-        for modulation in modulations:
-            x = x + self.expert(self._tokens(x), observed, observation.mask, modulation) / self.steps
+        for step, modulation in enumerate(self.expert.modulate(self._time(tau)).split(1)):
+
+            def velocity(x: Tensor, modulation: Tensor = modulation) -> Tensor:
+                return self.expert(self._tokens(x), observed, observation.mask, modulation)
+
+            v = velocity(x) if guide is None else guided_velocity(velocity, x, step / self.steps, guide)
+            x = x + v / self.steps
         return x
 
     def _tokens(self, x: Float[Tensor, "b k a"]) -> Float[Tensor, "b k d"]:

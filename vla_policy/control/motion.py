@@ -1,0 +1,145 @@
+"""What the robot is told to follow: answers that passed the safety gate, holds, and the command of every moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from vla_policy.control.execution import ChunkExecution
+from vla_policy.control.executor import ChunkExecutor, SeamJump, seam_jump, to_nanoseconds
+from vla_policy.control.robot import Robot
+from vla_policy.control.safety import SafetyGate, Verdict
+from vla_policy.types import ActionChunk, ChunkPrefix
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A chunk that may be published, with the exact time of its observation in nanoseconds."""
+
+    chunk: ActionChunk
+    stamp_ns: int
+
+
+class CommandedMotion:
+    """The motion under way; nothing gets into it unchecked.
+
+    Args:
+        robot: the robot file.
+        gate: checks what is to be followed.
+        execution: how chunks are executed.
+        hold_points: points of a published hold.
+    """
+
+    def __init__(self, robot: Robot, gate: SafetyGate, execution: ChunkExecution, hold_points: int) -> None:
+        self._gate, self._execution, self._hold_points = gate, execution, hold_points
+        self._dt_s = 1.0 / robot.rate_hz
+        self._distances = np.array([d.unit != "1" for d in robot.action_dimensions])
+        self._nothing = np.full(len(self._distances), np.nan, np.float32)
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets what was commanded: the robot stands where it is measured."""
+        self._executor: ChunkExecutor | None = None
+        self.rest()
+
+    def replan(self) -> None:
+        """Notes that what was planned is void, e.g. for another instruction; the motion goes on until the answer."""
+        self._execution.forget()
+
+    def is_moving(self, now_ns: int) -> bool:
+        """Returns whether the last motion, a hold too, has still points to come."""
+        return self._executor is not None and to_nanoseconds(self._executor.ends_at_s) > now_ns
+
+    def has_run_out(self, now_ns: int) -> bool:
+        """Returns whether the last chunk was executed to its end: the robot stands for want of the next one."""
+        return not self._is_hold and not self.is_moving(now_ns)
+
+    def rest(self) -> None:
+        """Notes that the robot stands where the last chunk has ended, and that nothing is planned."""
+        self._is_hold = True
+        self._execution.forget()
+
+    def prefix(self, stamp_ns: int) -> ChunkPrefix | None:
+        """Returns what the answer to an observation of this time is to continue; None when nothing moves then."""
+        if self._executor is None or not self.is_moving(stamp_ns):
+            return None
+        return self._execution.prefix(self._executor, stamp_ns / 1e9, self._dt_s)
+
+    def check(self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], now_s: float) -> Verdict:
+        """Returns the gate's verdict about following an answer from now on."""
+        malformed = self._gate.check_form(chunk)
+        if malformed is not None:
+            return malformed
+        return self._gate.check(
+            self._execution.merged(chunk), measured, now_s, self._start(chunk, measured, to_nanoseconds(now_s))
+        )
+
+    def seam_jump(self, chunk: ActionChunk, now_s: float) -> SeamJump | None:
+        """Returns how far an answer is from what is commanded where it takes over, in the dimensions with a unit."""
+        if self._executor is None:
+            return None
+        return seam_jump(self._executor, self._execution.merged(chunk), now_s, self._distances)
+
+    def follow(
+        self, verdict: Verdict, answer: ActionChunk, measured: Float32[np.ndarray, " a"], stamp_ns: int, now_s: float
+    ) -> Motion:
+        """Follows an accepted chunk from now on.
+
+        Args:
+            verdict: from `check`, accepted.
+            answer: what the policy gave, before it was merged and checked.
+            measured: (a,) measured position at the observation, NaN where a dimension is not measured.
+            stamp_ns: time of the observation, in nanoseconds.
+            now_s: the same time that `check` got, in seconds.
+
+        Raises:
+            ValueError: the chunk was not accepted.
+        """
+        if verdict.chunk is None:
+            raise ValueError(f"a rejected chunk must not be followed: {verdict.reason}, {verdict.detail}")
+        self._executor = self._start(answer, measured, to_nanoseconds(now_s))
+        self._executor.replace(verdict.chunk, now_s)
+        self._execution.accepted(answer, now_s)
+        self._is_hold = False
+        return Motion(verdict.chunk, stamp_ns)
+
+    def hold(self, measured: Float32[np.ndarray, " a"], stamp_ns: int, now_ns: int) -> Motion | None:
+        """Ends the motion where it is; None where neither command nor measurement says where that is."""
+        commanded = self._nothing if self._executor is None else self._executor.command(now_ns / 1e9)
+        position = self._gate.hold(commanded, measured, is_moving=self.is_moving(now_ns))
+        return None if position is None else self._stand(position, stamp_ns, now_ns)
+
+    def stop(self, now_ns: int) -> Motion | None:
+        """Ends the motion at what is commanded now; None when nothing moves, or is held already."""
+        if self._executor is None or self._is_hold or not self.is_moving(now_ns):
+            return None
+        return self._stand(self._executor.command(now_ns / 1e9), now_ns, now_ns)
+
+    def command(self, now_ns: int) -> Float32[np.ndarray, " a"] | None:
+        """Returns the position to command now, (a,) float32; None while there is none or it must not be published."""
+        command = None if self._executor is None else self._executor.command(now_ns / 1e9)
+        return command if command is not None and self._gate.accepts_command(command) else None
+
+    def _start(self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], now_ns: int) -> ChunkExecutor:
+        """Returns what is commanded now.
+
+        Where nothing moves, that is where the robot is measured, wherever it was told to go: it may have been moved
+        since. A dimension without a jump limit keeps its last command, as in a hold.
+        """
+        if self._executor is not None and self.is_moving(now_ns):
+            return self._executor
+        last = np.where(np.isfinite(measured), measured, chunk.actions[0])
+        if self._executor is not None:
+            last = self._executor.command(now_ns / 1e9)
+        position = self._gate.hold(last, measured, is_moving=False)
+        return ChunkExecutor(last if position is None else position)
+
+    def _stand(self, position: Float32[np.ndarray, " a"], stamp_ns: int, now_ns: int) -> Motion:
+        chunk = ActionChunk(np.tile(position, (self._hold_points, 1)), t0_s=stamp_ns / 1e9, dt_s=self._dt_s)
+        if self._executor is None:
+            self._executor = ChunkExecutor(position)
+        self._executor.replace(chunk, now_ns / 1e9, from_rest=True)
+        self.rest()
+        return Motion(chunk, stamp_ns)
