@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vla_policy.config import nearest
 from vla_policy.control.ensembling import TemporalEnsembling
@@ -12,6 +12,7 @@ from vla_policy.control.realtime_chunking import RealTimeChunking
 from vla_policy.types import ActionChunk, ChunkPrefix
 
 
+@runtime_checkable
 class ChunkExecution(Protocol):
     """One way to execute chunks.
 

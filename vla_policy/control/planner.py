@@ -99,6 +99,7 @@ class Planner:
             )
         self._robot = robot
         self._check_instruction = check_instruction
+        self._step_ns = to_nanoseconds(self._dt_s)
         self._period_ns = to_nanoseconds(execute_steps * self._dt_s)
         self._max_observation_age_ns = to_nanoseconds(max_observation_age_s)
         gate = SafetyGate(
@@ -122,7 +123,8 @@ class Planner:
     def start(self, now_ns: int) -> None:
         """Forgets past motions and counts; inputs, instruction and an emergency stop stay."""
         self.monitor = PolicyMonitor()
-        self._seen_gaps: set[str] = set()
+        self._gaps_since_ns: dict[str, int] = {}
+        self._counted_gaps: set[str] = set()
         self._forget_motion(now_ns)
 
     def instruct(self, text: str) -> str:
@@ -222,18 +224,21 @@ class Planner:
     def watch(self, now_ns: int) -> Motion | None:
         """Counts what the robot lacks, and stops it when the policy does not answer; call it regularly.
 
-        Every gap of an input that makes the robot hold is counted once, when it is first seen, and so is a chunk that
-        was executed to its end before the next one came. Neither needs a stop: nothing new is asked without inputs, and
-        the motion under way ends within `max_horizon_s` of the observation that it answers.
+        Every gap of an input that makes the robot hold is counted once, when it has lasted for a control period (a
+        simulator's clock may jump ahead of its pictures), and so is a chunk that was executed to its end before the
+        next one came. Neither needs a stop: nothing new is asked without inputs, and the motion under way ends within
+        `max_horizon_s` of the observation that it answers.
 
         Returns:
             The motion that ends the present one where it is, once the answer to the pending question would be refused
             for its age; else None.
         """
         gaps = self._gaps(now_ns)
-        for name in sorted(set(gaps) - self._seen_gaps):
+        self._gaps_since_ns = {name: self._gaps_since_ns.get(name, now_ns) for name in gaps}
+        lasting = {name for name, since_ns in self._gaps_since_ns.items() if now_ns - since_ns >= self._step_ns}
+        for name in sorted(lasting - self._counted_gaps):
             self.monitor.hold(INPUT_GAP, gaps[name])
-        self._seen_gaps = set(gaps)
+        self._counted_gaps = lasting
         self._note_run_out(now_ns)
         if self._pending is None or self._is_overdue:
             return None

@@ -95,6 +95,8 @@ def test_a_gap_is_counted_once_and_again_when_it_comes_again() -> None:
     assert plan.monitor.held[INPUT_GAP] == 0
     holding = [name for name, source in robot_inputs(ROBOT).items() if source.on_gap == "hold"]
     for repetition in (1, 2):
+        plan.watch((10 * repetition + 4) * SECOND)
+        assert plan.monitor.held[INPUT_GAP] == (repetition - 1) * len(holding), "a clock may jump ahead of its pictures"
         for later in (5, 6):
             plan.watch((10 * repetition + later) * SECOND)
             assert plan.monitor.held[INPUT_GAP] == repetition * len(holding)

@@ -160,6 +160,7 @@ def garbage(draw: st.DrawFn) -> ActionChunk:
     return ActionChunk(actions, t0_s, draw(st.sampled_from([0.1, 0.1, 0.1, 0.0, 1e-12, np.nan, 1e300])))
 
 
+@pytest.mark.usefixtures("unchecked")
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(garbage(), st.floats(0.0, 0.3)), min_size=1, max_size=5))
 def test_garbage_never_makes_an_unsafe_command(chunks: list[tuple[ActionChunk, float]]) -> None:
