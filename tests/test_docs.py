@@ -25,11 +25,17 @@ def test_the_examples_of_a_page_run_in_order(page: str) -> None:
         exec(compile(source, page, "exec"), names)
 
 
-def test_every_core_name_is_on_its_page() -> None:
-    text = (DOCS / "core.md").read_text(encoding="utf-8")
-    core = ("attention", "encoders", "fusion", "multimodal", "tokenizers")
-    names = [name for module in core for name in vla_policy._OFFERED[module] if name != "MultimodalOutputs"]
-    assert [name for name in names if f"`{name}" not in text] == []
+@pytest.mark.parametrize(
+    ("page", "modules"),
+    [
+        ("core.md", ("attention", "encoders", "fusion", "multimodal")),
+        ("alignment_losses_tokenizers.md", ("alignment", "losses", "tokenizers", "vla.heads")),
+    ],
+)
+def test_every_name_is_on_its_page(page: str, modules: tuple[str, ...]) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    names = [name for module in modules for name in vla_policy._OFFERED[module] if name != "MultimodalOutputs"]
+    assert [name for name in names if name not in text] == []
 
 
 def test_the_example_of_the_model_runs() -> None:

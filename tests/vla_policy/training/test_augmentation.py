@@ -43,7 +43,7 @@ def test_noise_is_in_standard_deviations(
 def test_weights_say_which_camera_is_lost(
     make_batch: Callable[[int, int], DemonstrationBatch], words: TokenGroup, normalization: Normalization
 ) -> None:
-    config = TrainConfig(camera_dropout=0.8, camera_dropout_weights={"wrist_camera": 3})
+    config = TrainConfig(camera_dropout=0.8, camera_dropout_weights={"wrist_camera": 3.0})
     given = observe(make_batch(4000, 0), words)
     changed = MultimodalAugmentation(config, normalization, CAMERAS)(given, torch.Generator().manual_seed(0))
     front, wrist = (changed.image_mask[name].float().mean() for name in CAMERAS)
