@@ -14,7 +14,10 @@ import tyro
 from result_files import write_result
 from torch import Tensor
 
-from vla_datasets.loader import RamLoader
+from vla_datasets.loader import DemonstrationLoader
+from vla_datasets.mixture import budget_shares
+from vla_datasets.samples import Samples
+from vla_datasets.split import Split
 from vla_datasets.store import DemonstrationStore
 from vla_policy.config import TrainConfig
 from vla_policy.tokenizers import ImageTokenizer
@@ -27,7 +30,9 @@ NAME = "image_tokenizer.safetensors"
 class ImageTokenizerTask:
     """Reconstruction of all cameras' images, as a task of the training loop."""
 
-    def __init__(self, loader: RamLoader, held_out: RamLoader, out: Path, validation_batches: int) -> None:
+    def __init__(
+        self, loader: DemonstrationLoader, held_out: DemonstrationLoader, out: Path, validation_batches: int
+    ) -> None:
         self.model = ImageTokenizer()
         self.loader, self.held_out, self.out = loader, held_out, out
         self.validation_batches = validation_batches
@@ -63,8 +68,13 @@ def measure(
     """
     config = TrainConfig(steps=steps, batch_size=batch_size, warmup_steps=50, ema_decay=0.99, validation_every=250)
     store = DemonstrationStore.open(data)
-    common = {"chunk_size": 1, "batch_size": batch_size, "seed": 0, "ram_budget_gb": config.ram_budget_gb}
-    loader, held_out = (RamLoader(store, split=split, **common) for split in ("training", "validation"))
+    splits: tuple[Split, Split] = ("training", "validation")
+    parts = [Samples(store, split=split, chunk_size=1) for split in splits]
+    shares = budget_shares(parts, int(config.ram_budget_gb * 1e9))
+    loader, held_out = (
+        DemonstrationLoader(samples, batch_size=batch_size, seed=0, budget_bytes=share)
+        for samples, share in zip(parts, shares, strict=True)
+    )
     torch.manual_seed(config.seed)
     task = ImageTokenizerTask(loader, held_out, out, validation_batches)
     figures: dict[str, float] = {}
@@ -102,7 +112,7 @@ def _images(batch: DemonstrationBatch) -> Tensor:
     return torch.cat([images[:, -1] for images in batch.images.values()])
 
 
-def _ids_used(task: ImageTokenizerTask, held_out: RamLoader, batches: int) -> int:
+def _ids_used(task: ImageTokenizerTask, held_out: DemonstrationLoader, batches: int) -> int:
     found = [task.model.encode(_images(batch)).unique() for batch in islice(held_out.batches(), batches)]
     return len(torch.cat(found).unique())
 
