@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
@@ -61,9 +62,10 @@ def run_jobs(
                     return
             else:
                 # Two jobs a worker: one runs, the next one waits, so that no worker idles while the caller writes.
-                while jobs and len(running) < 2 * processes:
-                    job = jobs.popleft()
-                    running[pool.submit(_call, job)] = job
+                with _ctrl_c_kept_from_children():
+                    while jobs and len(running) < 2 * processes:
+                        job = jobs.popleft()
+                        running[pool.submit(_call, job)] = job
             done, _ = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
                 yield running.pop(future), future.result()
@@ -76,10 +78,22 @@ def run_jobs(
                 os.environ[name] = value
 
 
+@contextmanager
+def _ctrl_c_kept_from_children() -> Iterator[None]:
+    """Processes that are started inside the block never see SIGINT, from their first instruction on.
+
+    Ctrl-C reaches the whole process group, and the parent decides what follows; here it comes after the block.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _start(factory: Callable[[], Callable[[Any], Any]]) -> None:
     global _factory
     _factory = factory
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
