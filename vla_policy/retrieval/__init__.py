@@ -1,0 +1,1 @@
+"""Retrieval: vector indexes, search over demonstrations, and the measures of both."""
