@@ -33,11 +33,25 @@ def _ros_demo() -> Callable[..., Any]:
     return ros_demo
 
 
+def _index() -> Callable[..., Any]:
+    from vla_policy.cli.index import index
+
+    return index
+
+
+def _search() -> Callable[..., Any]:
+    from vla_policy.cli.search import search
+
+    return search
+
+
 # name -> (what it does, imports and returns its function)
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., Any]]]] = {
     "collect": ("collect demonstrations of the scripted expert", _collect),
     "train": ("train a policy from demonstrations", _train),
     "eval": ("measure a policy in closed loop", _eval),
+    "index": ("embed the frames of a demonstration store for searching", _index),
+    "search": ("find episodes and frames that a sentence describes", _search),
     "ros-demo": ("run a policy closed loop through ROS 2 nodes", _ros_demo),
 }
 

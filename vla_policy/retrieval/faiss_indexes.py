@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Storage = Literal["float32", "float16", "int8"]
 _TRAINING_ROWS_PER_LIST = 40  # k-means wants at least this many
+_SCAN_ROWS = 10_000  # so few rows are compared faster than a graph is walked past all the others
 
 
 def _faiss() -> Any:
@@ -65,9 +66,21 @@ class FaissIndex(LocalIndex):
     ) -> tuple[Float32[np.ndarray, "b k"], Int64[np.ndarray, "b k"]]:
         selection = {}
         if mask is not None:
-            bits = np.packbits(mask, bitorder="little")
-            selection["sel"] = _faiss().IDSelectorBitmap(bits)
-        return self.engine.search(rows, k, params=self._parameters(**selection))
+            selection["sel"] = _faiss().IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+            if mask.sum() <= _SCAN_ROWS:
+                return self._scan(rows, k, selection)
+        scores, positions = self.engine.search(rows, k, params=self._parameters(k, selection))
+        # Lists and graphs are left before k rows were met when most of them are deleted or filtered out.
+        short = (positions < 0).any(axis=1)
+        if short.any():
+            scores[short], positions[short] = self._scan(rows[short], k, selection)
+        return scores, positions
+
+    def _scan(
+        self, rows: Float32[np.ndarray, "b d"], k: int, selection: dict[str, Any]
+    ) -> tuple[Float32[np.ndarray, "b k"], Int64[np.ndarray, "b k"]]:
+        """Compares with every selected row."""
+        raise NotImplementedError
 
     def _write(self, path: Path) -> None:
         _faiss().write_index(self.engine, str(path))
@@ -89,8 +102,8 @@ class FaissIndex(LocalIndex):
         """Returns an empty engine, given the size of the first batch."""
         raise NotImplementedError
 
-    def _parameters(self, **selection: Any) -> faiss.SearchParameters:
-        return _faiss().SearchParameters(**selection)
+    def _parameters(self, k: int, selection: dict[str, Any]) -> faiss.SearchParameters | None:
+        raise NotImplementedError
 
 
 class ExactIndex(FaissIndex):
@@ -110,7 +123,12 @@ class ExactIndex(FaissIndex):
     def _drop(self, positions: Int64[np.ndarray, " n"]) -> None:
         self.engine.remove_ids(positions)
 
-    def _parameters(self, **selection: Any) -> faiss.SearchParameters | None:  # pyright: ignore
+    def _scan(
+        self, rows: Float32[np.ndarray, "b d"], k: int, selection: dict[str, Any]
+    ) -> tuple[Float32[np.ndarray, "b k"], Int64[np.ndarray, "b k"]]:
+        return self.engine.search(rows, k, params=self._parameters(k, selection))
+
+    def _parameters(self, k: int, selection: dict[str, Any]) -> faiss.SearchParameters | None:
         return _faiss().SearchParameters(**selection) if selection else None
 
 
@@ -179,7 +197,13 @@ class IvfIndex(FaissIndex):
         engine.cp.max_points_per_centroid = 64
         return engine
 
-    def _parameters(self, **selection: Any) -> faiss.SearchParameters:
+    def _scan(
+        self, rows: Float32[np.ndarray, "b d"], k: int, selection: dict[str, Any]
+    ) -> tuple[Float32[np.ndarray, "b k"], Int64[np.ndarray, "b k"]]:
+        every_cell = _faiss().SearchParametersIVF(nprobe=self.engine.nlist, **selection)
+        return self.engine.search(rows, k, params=every_cell)
+
+    def _parameters(self, k: int, selection: dict[str, Any]) -> faiss.SearchParameters:
         return _faiss().SearchParametersIVF(nprobe=self._probes, **selection)
 
     def _memory_map_flag(self) -> int:
@@ -257,14 +281,14 @@ class HnswIndex(FaissIndex):
         engine.hnsw.efConstruction = self._build_candidates
         return engine
 
-    def _find(
-        self, rows: Float32[np.ndarray, "b d"], k: int, mask: Bool[np.ndarray, " n"] | None
+    def _scan(
+        self, rows: Float32[np.ndarray, "b d"], k: int, selection: dict[str, Any]
     ) -> tuple[Float32[np.ndarray, "b k"], Int64[np.ndarray, "b k"]]:
-        self._candidates = max(k, self._search_candidates)
-        return super()._find(rows, k, mask)
+        storage = _faiss().downcast_index(self.engine.storage)
+        return storage.search(rows, k, params=_faiss().SearchParameters(**selection))
 
-    def _parameters(self, **selection: Any) -> faiss.SearchParameters:
-        return _faiss().SearchParametersHNSW(efSearch=self._candidates, **selection)
+    def _parameters(self, k: int, selection: dict[str, Any]) -> faiss.SearchParameters:
+        return _faiss().SearchParametersHNSW(efSearch=max(k, self._search_candidates), **selection)
 
 
 def _check_storage(storage: str) -> Any:

@@ -17,7 +17,7 @@ class IndexFormatError(ValueError):
     """An index is torn, foreign or of another format version."""
 
 
-class IndexMismatch(ValueError):  # noqa: N818 (named for what is wrong)
+class IndexMismatch(ValueError):
     """An index was built for another model or width."""
 
 
@@ -122,9 +122,7 @@ class VectorIndex(ABC):
     def _delete(self, ids: Int64[np.ndarray, " n"]) -> None: ...
 
     @abstractmethod
-    def _search(
-        self, rows: Float32[np.ndarray, "b d"], k: int, allowed: Int64[np.ndarray, " m"] | None
-    ) -> Hits: ...
+    def _search(self, rows: Float32[np.ndarray, "b d"], k: int, allowed: Int64[np.ndarray, " m"] | None) -> Hits: ...
 
     def _known_ids(self, ids: ArrayLike, what: str) -> Int64[np.ndarray, " n"]:
         ids = _id_array(ids, what)

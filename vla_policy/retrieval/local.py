@@ -46,9 +46,9 @@ class LocalIndex(VectorIndex):
     ) -> None:
         super().__init__(width, model, attributes)
         self.location = None if location is None else Path(location)
-        if self.location is not None and self.location.exists():
-            if not self.location.is_dir() or any(self.location.iterdir()):
-                raise FileExistsError(f"{self.location} already exists: open the index there, or choose another path")
+        place = self.location
+        if place is not None and place.exists() and not (place.is_dir() and not any(place.iterdir())):
+            raise FileExistsError(f"{place} already exists: open the index there, or choose another path")
         self.is_read_only = False
         self._generation = ""
         self._ids = np.empty(0, np.int64)  # position -> id, NO_ID where deleted
@@ -179,7 +179,7 @@ class LocalIndex(VectorIndex):
 
     def _require_writable(self) -> None:
         if self.is_read_only:
-            raise ValueError(f"{self.location} was opened memory-mapped, for reading only: open it without to change it")
+            raise ValueError(f"{self.location} was opened memory-mapped, for reading only: open it again to change it")
 
     @property
     @abstractmethod

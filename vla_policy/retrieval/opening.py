@@ -20,7 +20,13 @@ INDEXES: dict[str, type[LocalIndex] | type[MilvusIndex]] = {**LOCAL_INDEXES, Mil
 
 
 def create_index(
-    kind: str, width: int, model: str, *, location: str | Path, attributes: Mapping[str, str] | None = None, **options: Any
+    kind: str,
+    width: int,
+    model: str,
+    *,
+    location: str | Path,
+    attributes: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> VectorIndex:
     """Returns a new, empty index; nothing is on disk before its `save`, except for Milvus.
 
@@ -39,7 +45,9 @@ def create_index(
     if kind not in INDEXES:
         raise ValueError(f"there is no index {kind!r}; there are: {', '.join(INDEXES)}{nearest(kind, INDEXES)}")
     if is_milvus(location) != (kind == MilvusIndex.kind):
-        raise ValueError(f"milvus lives in a .db file or at a URI, the others in a directory; got {kind} and {location}")
+        raise ValueError(
+            f"milvus lives in a .db file or at a URI, the others in a directory; got {kind} and {location}"
+        )
     return INDEXES[kind](width, model, location=location, attributes=attributes, **options)
 
 
