@@ -25,18 +25,23 @@ EXTRAS = {
     "train": ["google-crc32c>=1.6", "numcodecs>=0.16", "tensorboard>=2.19", "zarr>=3.1"],
     # The MuJoCo environments, their experts and the evaluation reports.
     "sim": ["gymnasium>=1.2", "imageio-ffmpeg>=0.6", "mink>=1.0", "mujoco>=3.10"],
+    # Vector indexes beyond the one that torch alone offers: faiss, and Milvus embedded or as a cluster.
+    "retrieval": ["faiss-cpu>=1.12", "milvus-lite>=3.0", "pymilvus>=2.6"],
     # A ROS 2 for machines without one. Never beside a ROS 2 distribution: `make setup` leaves it out there.
     "ros": ["ros-common-interfaces>=5.5", "ros-rclpy[fastrtps]>=9.1"],
     "dev": [
         "beartype>=0.20",
         "colcon-common-extensions>=0.3",
+        "hnswlib>=0.8",
         "hypothesis>=6.120",
         "pre-commit>=4.0",
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
         "ruff>=0.9",
+        "scikit-learn>=1.5",
         "scipy>=1.14",
+        "usearch>=2.20",
     ],
 }
 SCRIPTS = [
