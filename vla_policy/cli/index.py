@@ -69,6 +69,7 @@ def index(
 
         count = index_frames(made, model, episodes())
     made.save()
+    made.close()
     console.print(f"{out}: {count} frames of {len(demonstrations.episodes)} episodes, camera {camera}, {kind} index")
 
 

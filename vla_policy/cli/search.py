@@ -53,6 +53,7 @@ def search(
     found = FrameSearch(opened, model).episodes(query, episodes, frames_per_episode)
     camera = opened.attributes["camera"]
     facts = {"index": f"{index}, {len(opened)} frames of camera {camera}", "store": str(demonstrations.path)}
+    opened.close()
     write_search_page(out, query, [_card(hit, demonstrations, camera) for hit in found], facts)
 
     console = Console()

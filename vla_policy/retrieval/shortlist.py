@@ -13,22 +13,28 @@ from torch.nn import functional as F
 from vla_policy.retrieval.local import LocalIndex
 
 _BLOCK_ROWS = 1 << 16  # scores of one block and one batch of queries stay in the cache
-_QUERY_BATCH = 64
+_QUERY_BATCH = 32
 _GROUP = 16
 _SPARE_GROUPS = 32
+
+
+def multiplies_bf16() -> bool:
+    """Whether this processor has bf16 matrix instructions; without them bf16 is several times slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 class ShortlistIndex(LocalIndex):
     """Scores all rows in bf16, keeps the best groups of 16 rows and ranks these rows in float32.
 
-    Selecting k of n scores costs more than computing them, so only the maximum of every group takes part in it: the k
-    best rows lie in the k groups with the highest maxima. What can be missed is a row that bf16 rounding (2^-9 of the
-    score) pushes behind k + 32 groups. 6 bytes per number: rows in float32, and in bf16.
+    Selecting k of n scores costs more than it seems, so only the maximum of every group takes part in it: the k best
+    rows lie in the k groups with the highest maxima. What can be missed is a row that bf16 rounding (2^-9 of the score)
+    pushes behind k + 32 groups. On a processor without bf16 instructions the first scores are float32, too, and the
+    answer is exact.
     """
 
     kind = "shortlist"
     renumbers = True
-    _memory: Float32[Tensor, "n d"]
 
     def __init__(self, width: int, model: str, **location: object) -> None:
         super().__init__(width, model, **location)  # pyright: ignore[reportArgumentType]
@@ -36,8 +42,8 @@ class ShortlistIndex(LocalIndex):
 
     @property
     def size_bytes(self) -> int:
-        """Memory of the rows in float32 and bf16."""
-        return self._rows * self.width * 6
+        """Memory of the rows in float32, and in bf16 where that is used."""
+        return self._rows * self.width * (6 if self._coarse.dtype == torch.bfloat16 else 4)
 
     @property
     def _rows(self) -> int:
@@ -62,7 +68,7 @@ class ShortlistIndex(LocalIndex):
         return scores, positions
 
     def _find_batch(self, queries: Tensor, k: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
-        coarse = queries.bfloat16()
+        coarse = queries.to(self._coarse.dtype)
         maxima, first_rows, strides = [], [], []
         for start in range(0, len(self._coarse), _BLOCK_ROWS):
             block = self._coarse[start : start + _BLOCK_ROWS]
@@ -70,28 +76,23 @@ class ShortlistIndex(LocalIndex):
             if allowed is not None:
                 scores.masked_fill_(~allowed[start : start + len(block)], -torch.inf)
             groups = -(-len(block) // _GROUP)
-            padded = F.pad(scores, (0, groups * _GROUP - len(block)), value=-torch.inf)
+            if len(block) < groups * _GROUP:
+                scores = F.pad(scores, (0, groups * _GROUP - len(block)), value=-torch.inf)
             # A group is every `groups`-th row of its block: the maximum then runs over whole vectors of memory.
-            maxima.append(padded.unflatten(1, (_GROUP, groups)).amax(dim=1))
+            maxima.append(scores.unflatten(1, (_GROUP, groups)).amax(dim=1))
             first_rows.append(torch.arange(start, start + groups))
             strides.append(torch.full((groups,), groups))
-        best = torch.cat(maxima, dim=1).topk(min(k + _SPARE_GROUPS, sum(map(len, strides))), sorted=False).indices
-        members = torch.arange(_GROUP)
-        rows = torch.cat(first_rows)[best][..., None] + torch.cat(strides)[best][..., None] * members
+        spare = _SPARE_GROUPS if self._coarse.dtype == torch.bfloat16 else 0
+        best = torch.cat(maxima, dim=1).topk(min(k + spare, sum(map(len, strides))), sorted=False).indices
+        rows = torch.cat(first_rows)[best][..., None] + torch.cat(strides)[best][..., None] * torch.arange(_GROUP)
         ends = (rows[..., :1] // _BLOCK_ROWS + 1).mul(_BLOCK_ROWS).clamp(max=len(self._exact))
-        is_real = (rows < ends).flatten(1)  # the last group of a block may reach past its end
-        rows = rows.flatten(1)
-        found = [self._rank(*one, k, allowed) for one in zip(queries, rows, is_real, strict=True)]
-        return torch.stack([score for score, _ in found]), torch.stack([position for _, position in found])
-
-    def _rank(
-        self, query: Tensor, rows: Tensor, is_real: Tensor, k: int, allowed: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        rows = rows[is_real]
+        counts = (rows < ends).flatten(1)  # the last group of a block may reach past its end
+        rows = rows.flatten(1).clamp(max=len(self._exact) - 1)
         if allowed is not None:
-            rows = rows[allowed[rows]]
-        top = (self._exact[rows] @ query).topk(k)
-        return top.values, rows[top.indices]
+            counts &= allowed[rows]
+        scores = torch.einsum("bd,brd->br", queries, self._exact[rows]).masked_fill(~counts, -torch.inf)
+        top = scores.topk(k)
+        return top.values, rows.gather(1, top.indices)
 
     def _write(self, path: Path) -> None:
         self._settle()
@@ -108,5 +109,5 @@ class ShortlistIndex(LocalIndex):
 
     def _set(self, exact: Float32[Tensor, "n d"]) -> None:
         self._exact = exact
-        self._coarse = exact.bfloat16()
+        self._coarse = exact.bfloat16() if multiplies_bf16() else exact
         self._pending: list[Tensor] = []

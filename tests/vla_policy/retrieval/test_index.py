@@ -221,7 +221,11 @@ def test_no_index_is_not_an_empty_index(tmp_path: Path, place: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_shortlist_holds_the_exact_answer_across_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("native_bf16", [True, False])
+def test_the_shortlist_holds_the_exact_answer_across_blocks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, native_bf16: bool
+) -> None:
+    monkeypatch.setattr("vla_policy.retrieval.shortlist.multiplies_bf16", lambda: native_bf16)
     monkeypatch.setattr("vla_policy.retrieval.shortlist._BLOCK_ROWS", 1000)
     rng = np.random.default_rng(2)
     vectors = rng.normal(size=(4_437, WIDTH)).astype(np.float32)  # the last block is short, and no multiple of 16

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,40 +26,41 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "index"
 
 
-# Every step of a save, by the call that it dies before.
-_STEPS = ("np.save", "self._write", "write_json", "os.replace", "path.unlink")
+# Every step of a save, by the call that it dies before; each in a child of one fresh interpreter.
+_STEPS = ("np.save", "index._write", "local.write_json", "os.replace", "Path.unlink")
 _DIE = """
-import os, signal, sys
+import os, shutil, signal, sys
+from pathlib import Path
 import numpy as np
 from vla_policy.retrieval import local
 from vla_policy.retrieval.opening import open_index
-from pathlib import Path
-index = open_index(sys.argv[1])
-index.add(np.arange(20, 40), np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)[20:])
-def die(*args, **kwargs):
-    os.kill(os.getpid(), signal.SIGKILL)
-step = sys.argv[2]
-if step == "np.save": np.save = die
-if step == "self._write": index._write = die
-if step == "write_json": local.write_json = die
-if step == "os.replace": os.replace = die
-if step == "path.unlink": Path.unlink = die
-index.save()
+
+source, out, *steps = sys.argv[1:]
+for step in steps:
+    shutil.copytree(source, f"{out}/{step}")
+    child = os.fork()
+    if not child:
+        index = open_index(f"{out}/{step}")
+        index.add(np.arange(20, 40), np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)[20:])
+        owner, name = step.split(".")
+        setattr(globals()[owner], name, lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL))
+        index.save()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 """
 
 
-@pytest.mark.parametrize("step", _STEPS)
-def test_a_save_that_is_killed_leaves_the_index_before_or_after(saved: Path, step: str) -> None:
-    done = subprocess.run([sys.executable, "-c", _DIE, str(saved), step], check=False, env=os.environ)
-    assert done.returncode == -signal.SIGKILL
-    index = open_index(saved)
-    assert len(index) == (40 if step == "path.unlink" else 20)
-    assert index.search(VECTORS[:1], 1).ids[0, 0] == 0
-    if len(index) == 20:
-        index.add(np.arange(20, 40), VECTORS[20:])
-    index.save()
-    assert len(open_index(saved)) == 40
-    assert len(list(saved.iterdir())) == 3  # what the dead save left behind is gone
+def test_a_save_that_is_killed_leaves_the_index_before_or_after(saved: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", _DIE, str(saved), str(tmp_path), *_STEPS], check=True)
+    for step in _STEPS:
+        directory = tmp_path / step
+        index = open_index(directory)
+        assert len(index) == (40 if step == "Path.unlink" else 20), step
+        assert index.search(VECTORS[:1], 1).ids[0, 0] == 0
+        if len(index) == 20:
+            index.add(np.arange(20, 40), VECTORS[20:])
+        index.save()
+        assert len(open_index(directory)) == 40
+        assert len(list(directory.iterdir())) == 3, "what the dead save left behind is gone"
 
 
 @pytest.mark.parametrize("name", ["ids-", "vectors-"])
