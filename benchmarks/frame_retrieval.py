@@ -33,6 +33,7 @@ from vla_policy.encoders import InstructionEncoder
 from vla_policy.retrieval.dual_encoder import DualEncoder, DualEncoderConfig, load_dual_encoder, save_dual_encoder
 from vla_policy.retrieval.embedder import Embedder
 from vla_policy.retrieval.metrics import mean_reciprocal_rank, precision_at_k, ranked_relevance
+from vla_policy.training.schedule import WarmupCosineScheduler
 
 K = 10
 _MOMENTS, _STAGED = 14, 16  # frames per task and seed
@@ -100,7 +101,7 @@ def _collect(sampler: partial[FrameSampler], tasks: tuple[Task, ...], seeds: ran
 
 
 def _train(frames: Frames, steps: int, batch_size: int, learning_rate: float) -> DualEncoder:
-    """Sigmoid loss over frames x facts, positives and negatives weighed alike: the simulator knows every pair's truth."""
+    """Sigmoid loss over frames x facts, both classes weighed alike: the simulator knows every pair's truth."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     facts = np.flatnonzero(~_HELD_OUT)
@@ -113,7 +114,7 @@ def _train(frames: Frames, steps: int, batch_size: int, learning_rate: float) ->
     rarity = (frames.holds / np.sqrt(frames.holds.sum(axis=0).clip(1))).max(axis=1)
     model = DualEncoder(DualEncoderConfig())
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
+    schedule = WarmupCosineScheduler(learning_rate, steps // 10, final_fraction=0.0)
     start_s = time.monotonic()
     for step in range(steps):
         rows = torch.from_numpy(rng.choice(len(images), batch_size, p=rarity / rarity.sum()))
@@ -123,11 +124,11 @@ def _train(frames: Frames, steps: int, batch_size: int, learning_rate: float) ->
         truth = holds[rows][:, facts].float()
         losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         loss = (losses * truth).sum() / truth.sum() + (losses * (1 - truth)).sum() / (1 - truth).sum()
+        optimizer.param_groups[0]["lr"] = schedule.learning_rate(step, steps)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         if step % 100 == 99:
             print(f"step {step + 1}: loss {loss.item():.3f}, {time.monotonic() - start_s:.0f} s", flush=True)
     return model.eval()

@@ -112,6 +112,7 @@ class VectorIndex(ABC):
     def save(self) -> None:
         """Makes what was added and deleted durable: after a crash the index is as before this call or after it."""
 
+    @abstractmethod
     def close(self) -> None:
         """Lets go of what the index holds open, so that another process may open it; the index is done with then."""
 

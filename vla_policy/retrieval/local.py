@@ -109,6 +109,9 @@ class LocalIndex(VectorIndex):
             if path.name not in (MANIFEST_NAME, *manifest["files"]) and path.name.startswith(_OWN_NAMES):
                 path.unlink()
 
+    def close(self) -> None:
+        """Does nothing: no file stays open but a memory-mapped one, which closes with the last reference."""
+
     def load(self, manifest: dict[str, Any], *, memory_map: bool) -> None:
         """Reads the files that a manifest names; used by `open_index`.
 
