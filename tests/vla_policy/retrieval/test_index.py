@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -235,3 +236,18 @@ def test_the_shortlist_holds_the_exact_answer_across_blocks(
     np.testing.assert_array_equal(
         index.search(vectors[::100], 7).ids, exact_ids(vectors, vectors[::100], 7, np.arange(len(vectors)))
     )
+
+
+def test_without_faiss_the_shortlist_works_and_the_others_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vectors: np.ndarray
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    shortlist = create_index("shortlist", WIDTH, "model-a", location=tmp_path / "shortlist")
+    shortlist.add(np.arange(COUNT), vectors)
+    shortlist.save()
+    assert open_index(tmp_path / "shortlist").search(vectors[:1], 1).ids[0, 0] == 0
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'vla_policy\[retrieval\]'"):
+        create_index("exact", WIDTH, "model-a", location=tmp_path / "exact").add([0], vectors[:1])
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'vla_policy\[retrieval\]'"):
+        create_index("milvus", WIDTH, "model-a", location=tmp_path / "index.db")
