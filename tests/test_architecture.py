@@ -107,7 +107,7 @@ def test_the_check_sees_what_it_should(package: str, relative: str, source: str,
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("vla_policy", []),
+        ("vla_policy", ["retrieval"]),
         ("vla_datasets", ["train", "convert", "view"]),
         ("sim_envs", ["sim", "train"]),
         ("ros2_nodes", ["sim"]),

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from sim_envs.rendering import FrameRenderer
 from sim_envs.tabletop.judge import Judge
 from sim_envs.tabletop.layout import Layout, feasible_tasks, object_height_m, sample_layout
+from sim_envs.tabletop.physics import TabletopPhysics
 from sim_envs.tabletop.scene import TIMESTEP_S, build_scene
 from sim_envs.tabletop.tasks import CONTAINERS, OBJECTS, TRAINING_TASKS, Task, task_by_name
 from sim_envs.tabletop.ur5e import FINGER_STROKE_M, JOINT_LIMITS_RAD, JOINTS
@@ -40,6 +41,9 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     Args:
         image_size: height and width of the pictures in pixels.
         render_mode: ``rgb_array`` makes `render` return a 240 x 320 overview, or None.
+
+    Attributes:
+        physics: measures the true state, which no policy sees.
 
     Raises:
         RenderingError: no offscreen rendering is possible on this machine.
@@ -75,6 +79,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         )
         self.model = build_scene()
         self.data = mujoco.MjData(self.model)
+        self.physics = TabletopPhysics(self.model, self.data)
         self._renderer = FrameRenderer(self.model, image_size, image_size)
         self._video: FrameRenderer | None = None
         self._task: Task = TRAINING_TASKS[0]
@@ -131,8 +136,8 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._layout = sample_layout(self._task, rng)
         self._instruction = instruction or self._task.instructions[layout_seed % len(self._task.instructions)]
         self._place(self._layout, HOME_RAD + rng.uniform(-_HOME_SPREAD_RAD, _HOME_SPREAD_RAD, len(JOINTS)))
-        self._judge = Judge(self.model, self._task, self._layout)
-        return self._observation(), self._info(success=False, failure="")
+        self._judge = Judge(self.physics, self._task, self._layout)
+        return self.observe(), self._info(success=False, failure="")
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Moves for one control period (0.1 s).
@@ -158,11 +163,20 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             self.data.ctrl[:] = start + (goal - start) * ((i + 1) / _STEPS)
             mujoco.mj_step(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)
-        success = self._judge.update(self.data)
-        fell = self._judge.fell(self.data) is not None
+        success = self._judge.update(self.data.time)
+        fell = self._judge.fell() is not None
         truncated = not (success or fell) and self.data.time >= HORIZON_S - 1e-6
-        failure = self._judge.failure(self.data) if fell or truncated else ""
-        return self._observation(), float(success), success or fell, truncated, self._info(success, failure)
+        failure = self._judge.failure() if fell or truncated else ""
+        return self.observe(), float(success), success or fell, truncated, self._info(success, failure)
+
+    def observe(self) -> dict[str, Any]:
+        """Returns the observation of the state as it is now, rendered afresh."""
+        opening = self.data.qpos[6:8].sum() / (2 * FINGER_STROKE_M)
+        return {
+            "images": {name: self._renderer.render(self.data, name) for name in CAMERAS},
+            "state": np.append(self.data.qpos[:6], opening).astype(np.float32),
+            "instruction": self._instruction,
+        }
 
     def render(self) -> np.ndarray | None:
         """Returns a 240 x 320 overview picture (uint8 RGB) when `render_mode` is ``rgb_array``."""
@@ -195,14 +209,6 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         for name in CONTAINERS:
             self.data.mocap_pos[self.model.body(name).mocapid[0]] = [*layout.containers[name], 0.0]
         mujoco.mj_forward(self.model, self.data)
-
-    def _observation(self) -> dict[str, Any]:
-        opening = self.data.qpos[6:8].sum() / (2 * FINGER_STROKE_M)
-        return {
-            "images": {name: self._renderer.render(self.data, name) for name in CAMERAS},
-            "state": np.append(self.data.qpos[:6], opening).astype(np.float32),
-            "instruction": self._instruction,
-        }
 
     def _info(self, success: bool, failure: str) -> dict[str, Any]:
         return {

@@ -39,11 +39,25 @@ def _data() -> Commands:
     return VERBS
 
 
+def _index() -> Callable[..., Any]:
+    from vla_policy.cli.index import index
+
+    return index
+
+
+def _search() -> Callable[..., Any]:
+    from vla_policy.cli.search import search
+
+    return search
+
+
 COMMANDS: Commands = {
     "collect": ("collect demonstrations of the scripted expert", _collect),
     "data": ("look at, check and change demonstration stores", _data),
     "train": ("train a policy from demonstrations", _train),
     "eval": ("measure a policy in closed loop", _eval),
+    "index": ("embed the frames of a demonstration store for searching", _index),
+    "search": ("find episodes and frames that a sentence describes", _search),
     "ros-demo": ("run a policy closed loop through ROS 2 nodes", _ros_demo),
 }
 
