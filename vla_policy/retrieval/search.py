@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +42,13 @@ class EpisodeHit:
     frames: tuple[FrameHit, ...]
 
 
-def frame_ids(episode: int, frames: Iterable[int]) -> Int64[np.ndarray, " n"]:
+def frame_ids(episode: int, frames: Sequence[int] | Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Returns the ids under which an index keeps frames of an episode.
 
     Raises:
         ValueError: a number is negative, or an episode is longer than 2^24 frames.
     """
-    numbers = np.fromiter(frames, np.int64)
+    numbers = np.asarray(frames, np.int64)
     if episode < 0 or (numbers.size and not 0 <= numbers.min() <= numbers.max() < 1 << _FRAME_BITS):
         raise ValueError(f"episodes and frames count from 0, frames to 2^{_FRAME_BITS} - 1; got episode {episode}")
     return (episode << _FRAME_BITS) + numbers
@@ -57,7 +57,7 @@ def frame_ids(episode: int, frames: Iterable[int]) -> Int64[np.ndarray, " n"]:
 def index_frames(
     index: VectorIndex,
     embedder: Embedder,
-    episodes: Iterable[tuple[int, Int64[np.ndarray, " n"], UInt8[np.ndarray, "n h w c"]]],
+    episodes: Iterable[tuple[int, Int64[np.ndarray, " _"], UInt8[np.ndarray, "_ h w c"]]],
 ) -> int:
     """Adds the embedded frames of episodes to an index, in one batch, and returns how many.
 

@@ -58,6 +58,7 @@ def test_saves_and_loads_as_an_embedder(tmp_path: Path) -> None:
     assert load_dual_encoder(tmp_path / "other").fingerprint != embedder.fingerprint
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_refused(tmp_path: Path) -> None:
     save_dual_encoder(tmp_path / "model", DualEncoder(CONFIG))
     embedder = load_dual_encoder(tmp_path / "model")

@@ -199,6 +199,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         require_model(index, "model-a", 64)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("kind", "place", "options", "message"),
     [

@@ -53,6 +53,7 @@ def test_measures_stay_in_their_bounds_and_grow_with_k(queries: int, items: int,
     np.testing.assert_array_equal(ranked_relevance(scores[:, order], relevant[:, order]), ranked)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("scores", "relevant", "message"),
     [
@@ -88,6 +89,7 @@ def test_the_probe_agrees_with_scikit_learn() -> None:
     assert accuracy > 0.5
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_bad_probe_sets_are_refused() -> None:
     features, labels = np.random.default_rng(0).normal(size=(6, 3)), np.array([0, 1, 0, 1, 0, 1])
     for message, arguments in (
