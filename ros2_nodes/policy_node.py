@@ -20,17 +20,11 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import (
-    MessageError,
-    chunk_to_trajectory,
-    diagnostics,
-    image_to_array,
-    joint_state_to_vector,
-    time_to_ns,
-)
+from ros2_nodes.conversions import chunk_to_trajectory, diagnostics
 from ros2_nodes.parameters import POLICY_PARAMETERS, declare, value_of
 from ros2_nodes.running import input_qos, run
 from vla_policy.control.alignment import camera_input, state_input
+from vla_policy.control.messages import MessageError, image_to_array, joint_state_to_vector, time_to_ns
 from vla_policy.control.planner import Answer, Job, Motion, Planner
 from vla_policy.control.robot import Camera, Robot, StateChannel, read_robot
 from vla_policy.control.worker import NewestJobWorker

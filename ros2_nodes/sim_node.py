@@ -21,17 +21,11 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import (
-    MessageError,
-    array_to_image,
-    ns_to_time,
-    time_to_ns,
-    trajectory_to_chunk,
-    vector_to_joint_state,
-)
+from ros2_nodes.conversions import array_to_image, ns_to_time, vector_to_joint_state
 from ros2_nodes.parameters import SIMULATOR_PARAMETERS, declare, value_of
 from ros2_nodes.running import input_qos, run
 from ros2_nodes.sim_episode import SimulatedEpisode
+from vla_policy.control.messages import MessageError, time_to_ns, trajectory_to_chunk
 from vla_policy.control.robot import Robot, read_robot
 from vla_policy.embodiment import Embodiment
 

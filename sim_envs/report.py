@@ -10,29 +10,19 @@ from pathlib import Path
 from sim_envs.charts import histogram, rate_bars
 from sim_envs.rollout import EpisodeResult, Recording
 from sim_envs.scoring import summarize
+from vla_datasets.view.style import BASE_STYLE
 
 _STYLE = """
-:root { color-scheme: light dark; --text: #1d2430; --soft: #5c6676; --page: #f6f7f9; --card: #ffffff; --line: #dce0e6;
-  --bar: #3b82c4; --good: #1a7f4b; --bad: #b3372c; }
-@media (prefers-color-scheme: dark) { :root { --text: #e4e8ee; --soft: #9aa5b4; --page: #14181e; --card: #1d232b;
-  --line: #343c48; --bar: #5b9fe0; --good: #5fc98f; --bad: #f0867c; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1080px; padding: 28px 20px 60px; background: var(--page); color: var(--text);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 34px 0 10px; }
-.soft { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
+body { margin: 0 auto; max-width: 1080px; padding: 28px 20px 60px; }
 .headline { font-size: 44px; font-weight: 650; margin: 14px 0 0; font-variant-numeric: tabular-nums; }
-section, .cards figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
-section { padding: 14px 18px; overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: 4px 14px 4px 0;
-  vertical-align: top; } .name { width: 110px; } .count { font-variant-numeric: tabular-nums; width: 60px; }
+.cards figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
+.name { width: 110px; } .count { font-variant-numeric: tabular-nums; width: 60px; }
 .chart { width: 100%; max-width: 780px; height: auto; display: block; font: 12px system-ui, sans-serif; }
 .chart text { fill: var(--text); } .chart .tick { fill: var(--soft); } .chart .bar { fill: var(--bar); opacity: .75; }
 .chart .grid { stroke: var(--line); } .chart .whisker { stroke: var(--text); stroke-width: 1.4; fill: none; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(310px, 1fr)); gap: 14px; }
 .cards figure { margin: 0; overflow: hidden; } video { width: 100%; display: block; background: #000; }
 figcaption { padding: 8px 12px 11px; font-size: 13.5px; } figcaption b { font-size: 14.5px; }
-code { font-size: 13px; overflow-wrap: anywhere; }
 """
 # Only videos in view play, and none for readers who asked for less motion.
 _SCRIPT = """
@@ -74,7 +64,7 @@ def write_report(
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<title>{escape(title)}</title><style>{BASE_STYLE}{_STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
         f"<p class='headline'>{overall['rate']:.1%}</p>",
         f"<p class='soft'>success in {overall['n']} episodes, 95% interval {low:.1%} to {high:.1%}</p>",

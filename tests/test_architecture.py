@@ -106,7 +106,12 @@ def test_the_check_sees_what_it_should(package: str, relative: str, source: str,
 
 @pytest.mark.parametrize(
     ("package", "extras"),
-    [("vla_policy", []), ("vla_datasets", ["train"]), ("sim_envs", ["sim", "train"]), ("ros2_nodes", ["sim"])],
+    [
+        ("vla_policy", []),
+        ("vla_datasets", ["train", "convert", "view"]),
+        ("sim_envs", ["sim", "train"]),
+        ("ros2_nodes", ["sim"]),
+    ],
 )
 def test_what_is_imported_is_declared(package: str, extras: list[str]) -> None:
     setup = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))

@@ -3,135 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-import zarr
-from zarr.codecs import BloscCodec
 
-from vla_datasets.manifest import Segment, sync_directory
-from vla_datasets.schema import ACTION_KEY, STATE_KEY, Episode, EpisodeRecord, StoreError, image_key
-from vla_datasets.shards import COMPRESSOR, FRAMES_PER_SHARD, decode_frames, encode_shard
-from vla_policy.embodiment import Embodiment
+from vla_datasets.encoding import EncodedEpisode
+from vla_datasets.files import StoreFiles
+from vla_datasets.image_codecs import IMAGE_CODECS, Buffer
+from vla_datasets.manifest import Segment
+from vla_datasets.schema import ACTION_KEY, STATE_KEY, EpisodeRow, Layout, StoreError, image_key, stream_key
+from vla_datasets.shards import FRAMES_PER_SHARD, decode_frames, read_chunks
 
-
-def write_segment(
-    root: Path, identifier: str, episodes: Sequence[Episode], embodiment: Embodiment, first_index: int
-) -> Segment:
-    """Writes and syncs the files of one segment; they count only once a manifest names them.
-
-    Args:
-        root: the store's directory.
-        identifier: a segment id that is not in use.
-        episodes: checked episodes, at least one.
-        embodiment: the store's embodiment.
-        first_index: index of the first episode within the store.
-    """
-    directory = root / "segments" / identifier
-    zarr.create_group(directory, zarr_format=3)
-    zarr.create_group(directory / "data", zarr_format=3)
-    for key, channel, arrays in (
-        (STATE_KEY, embodiment.state, [episode.state for episode in episodes]),
-        (ACTION_KEY, embodiment.action, [episode.actions for episode in episodes]),
-    ):
-        values = np.concatenate(arrays)
-        array = zarr.create_array(
-            directory / "data" / key,
-            shape=values.shape,
-            chunks=values.shape,
-            dtype="float32",
-            compressors=None,
-            filters=None,
-            attributes={"names": list(channel.names), "units": list(channel.units)},
-            config={"write_empty_chunks": True},
-            zarr_format=3,
-        )
-        array[:] = values
-    _write_images(directory, episodes, embodiment)
-    files = _sync_and_hash(directory)
-    sync_directory(directory.parent)
-
-    records: list[EpisodeRecord] = []
-    start = 0
-    for index, episode in enumerate(episodes, start=first_index):
-        records.append(
-            EpisodeRecord(
-                index=index,
-                length=len(episode),
-                task=episode.task,
-                instruction=episode.instruction,
-                source_id=episode.source_id,
-                success=bool(episode.success),
-                segment=identifier,
-                start=start,
-            )
-        )
-        start += len(episode)
-    return Segment(identifier, start, files, tuple(records))
-
-
-def _write_images(directory: Path, episodes: Sequence[Episode], embodiment: Embodiment) -> None:
-    jobs: list[tuple[Path, list[np.ndarray]]] = []
-    for camera, (height, width) in embodiment.cameras.items():
-        frames = [frame for episode in episodes for frame in episode.images[camera]]
-        path = directory / "data" / image_key(camera)
-        zarr.create_array(
-            path,
-            shape=(len(frames), height, width, 3),
-            chunks=(1, height, width, 3),
-            shards=(FRAMES_PER_SHARD, height, width, 3),
-            dtype="uint8",
-            compressors=BloscCodec(cname="lz4", clevel=COMPRESSOR.clevel, shuffle="noshuffle", typesize=1),
-            filters=None,
-            zarr_format=3,
-        )
-        starts = range(0, len(frames), FRAMES_PER_SHARD)
-        jobs += [(shard_path(path, i), frames[start : start + FRAMES_PER_SHARD]) for i, start in enumerate(starts)]
-
-    def write(job: tuple[Path, list[np.ndarray]]) -> None:
-        path, frames = job
-        path.parent.mkdir(parents=True)
-        path.write_bytes(encode_shard(frames))
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(write, jobs))
-
-
-def shard_path(array: Path, shard: int) -> Path:
-    """Returns the file of a shard of an image array."""
-    return array / "c" / str(shard) / "0" / "0" / "0"
-
-
-def _sync_and_hash(directory: Path) -> dict[str, str]:
-    files: dict[str, str] = {}
-    for parent, _, names in os.walk(directory, topdown=False):
-        for name in sorted(names):
-            path = Path(parent, name)
-            with open(path, "rb") as file:
-                files[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-                os.fsync(file.fileno())
-        sync_directory(Path(parent))
-    return dict(sorted(files.items()))
+SEGMENTS = "segments"
 
 
 class SegmentReader:
     """Reads one committed segment.
 
     Args:
-        root: the store's directory.
+        files: the store's.
         segment: what the manifest says about it.
-        embodiment: the store's embodiment.
+        layout: the store's.
     """
 
-    def __init__(self, root: Path, segment: Segment, embodiment: Embodiment) -> None:
-        self._directory = root / "segments" / segment.id
+    def __init__(self, files: StoreFiles, segment: Segment, layout: Layout) -> None:
+        self._files = files
         self._segment = segment
-        self._embodiment = embodiment
+        self._layout = layout
 
     def vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns state (t, s) and actions (t, a) of all frames, float32.
@@ -139,12 +37,21 @@ class SegmentReader:
         Raises:
             StoreError: a file is missing or not the one that was committed.
         """
-        return self._matrix(STATE_KEY, len(self._embodiment.state)), self._matrix(
-            ACTION_KEY, len(self._embodiment.action)
-        )
+        return self._matrix(STATE_KEY), self._matrix(ACTION_KEY)
+
+    def stream(self, name: str) -> np.ndarray:
+        """Returns a stream of all frames, (t * samples_per_frame, d) float32.
+
+        Raises:
+            KeyError: the store has no such stream.
+            StoreError: the file is missing or not the one that was committed.
+        """
+        if name not in self._layout.streams:
+            raise KeyError(f"there is no stream {name!r}; there are: {', '.join(self._layout.streams) or 'none'}")
+        return self._matrix(stream_key(name))
 
     def read_images(self, camera: str, start: int, out: np.ndarray) -> None:
-        """Decodes consecutive frames of a camera, mapping only the bytes needed.
+        """Decodes consecutive frames of a camera, reading only the bytes needed.
 
         Args:
             camera: one of the embodiment's cameras.
@@ -154,15 +61,15 @@ class SegmentReader:
         Raises:
             StoreError: a shard is missing or torn.
         """
+        codec = IMAGE_CODECS[self._layout.image_codec]
         for shard in range(start // FRAMES_PER_SHARD, (start + len(out) - 1) // FRAMES_PER_SHARD + 1):
             name, first, rows = self._overlap(camera, shard, start, len(out))
-            path = self._directory / name
-            with _open(path) as file:
-                if os.fstat(file.fileno()).st_size == 0:
-                    raise StoreError(f"{path} is torn: it is empty; restore it from a copy")
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                with mapped, memoryview(mapped) as view:
-                    decode_frames(view, first, out[rows], str(path))
+            path, size = self._path(name), self._segment.files[name].size
+            try:
+                fetch = self._files.ranges(f"{SEGMENTS}/{self._segment.id}/{name}", size)
+                decode_frames(fetch, size, codec, first, out[rows], path)
+            except FileNotFoundError as error:
+                raise missing_file(path) from error
 
     def read_shard(self, camera: str, shard: int, spans: Sequence[tuple[int, np.ndarray]]) -> int:
         """Reads one whole shard, checks its sha256 and decodes what the spans want of it.
@@ -187,19 +94,44 @@ class SegmentReader:
         if not wanted:
             return 0
         name = wanted[0][0][0]
-        data = memoryview(self._checked_bytes(name))
+        data = memoryview(read_checked(self._files, self._segment, name))
+        codec = IMAGE_CODECS[self._layout.image_codec]
         frames = 0
         for (_, first, rows), out in wanted:
-            decode_frames(data, first, out[rows], str(self._directory / name))
+            decode_frames(lambda begin, end: data[begin:end], len(data), codec, first, out[rows], self._path(name))
             frames += rows.stop - rows.start
         return frames
+
+    def read_encoded(self, rows: Sequence[EpisodeRow]) -> list[EncodedEpisode]:
+        """Returns episodes of this segment as they are stored, every byte checked, nothing decoded.
+
+        Raises:
+            StoreError: a file is missing or not the one that was committed.
+        """
+        vectors = {key: (self._matrix(key), samples) for key, _, samples in self._layout.vectors()}
+        images = {
+            camera: self._chunks(camera, rows[0].start, rows[-1].start + rows[-1].length)
+            for camera in self._layout.embodiment.cameras
+        }
+        base = rows[0].start
+        return [
+            EncodedEpisode(
+                row,
+                {
+                    key: array[row.start * samples : (row.start + row.length) * samples]
+                    for key, (array, samples) in vectors.items()
+                },
+                {c: chunks[row.start - base : row.start - base + row.length] for c, chunks in images.items()},
+            )
+            for row in rows
+        ]
 
     def verify(self) -> list[str]:
         """Returns one line for every file that is missing or not the one that was committed."""
         problems: list[str] = []
         for name in self._segment.files:
             try:
-                self._checked_bytes(name)
+                read_checked(self._files, self._segment, name)
             except StoreError as error:
                 problems.append(str(error))
         return problems
@@ -208,30 +140,60 @@ class SegmentReader:
         """Returns the shard's file, the first frame in it, and the rows of [start, start + length) that it holds."""
         base = shard * FRAMES_PER_SHARD
         begin, end = max(start, base), min(start + length, base + FRAMES_PER_SHARD)
-        return str(shard_path(Path("data", image_key(camera)), shard)), begin - base, slice(begin - start, end - start)
+        return shard_name(camera, shard), begin - base, slice(begin - start, end - start)
 
-    def _matrix(self, key: str, width: int) -> np.ndarray:
+    def _chunks(self, camera: str, begin: int, end: int) -> list[Buffer]:
+        """Returns the encoded frames [begin, end) of a camera from shards whose sha256 was checked."""
+        chunks: list[Buffer] = []
+        for shard in range(begin // FRAMES_PER_SHARD, (end - 1) // FRAMES_PER_SHARD + 1):
+            name, first, rows = self._overlap(camera, shard, begin, end - begin)
+            data = memoryview(read_checked(self._files, self._segment, name))
+            count = rows.stop - rows.start
+            chunks += read_chunks(lambda i, j, data=data: data[i:j], len(data), first, count, self._path(name))
+        return chunks
+
+    def _matrix(self, key: str) -> np.ndarray:
+        channel, samples = next((channel, samples) for k, channel, samples in self._layout.vectors() if k == key)
         name = f"data/{key}/c/0/0"
-        values = np.frombuffer(self._checked_bytes(name), dtype="<f4")
-        if values.size != self._segment.frames * width:
-            raise StoreError(
-                f"{self._directory / name} must hold {self._segment.frames} x {width} numbers; got {values.size}"
-            )
-        return values.reshape(self._segment.frames, width)
+        values = np.frombuffer(read_checked(self._files, self._segment, name), dtype="<f4")
+        rows = self._segment.frames * samples
+        if values.size != rows * len(channel):
+            raise StoreError(f"{self._path(name)} must hold {rows} x {len(channel)} numbers; got {values.size}")
+        return values.reshape(rows, len(channel))
 
-    def _checked_bytes(self, name: str) -> bytes:
-        path = self._directory / name
-        if name not in self._segment.files:
-            raise StoreError(f"the manifest of segment {self._segment.id} does not name {name}")
-        with _open(path) as file:
-            data = file.read()
-        if hashlib.sha256(data).hexdigest() != self._segment.files[name]:
-            raise StoreError(f"{path} does not match its checksum: restore it from a copy")
-        return data
+    def _path(self, name: str) -> str:
+        return f"{self._files.root}/{SEGMENTS}/{self._segment.id}/{name}"
 
 
-def _open(path: Path) -> BinaryIO:
+def read_checked(files: StoreFiles, segment: Segment, name: str) -> bytes:
+    """Returns a file of a segment.
+
+    Raises:
+        StoreError: it is missing or not the one that was committed.
+    """
+    path = f"{files.root}/{SEGMENTS}/{segment.id}/{name}"
+    if name not in segment.files:
+        raise StoreError(f"the manifest of segment {segment.id} does not name {name}")
     try:
-        return open(path, "rb")
+        data = files.read(f"{SEGMENTS}/{segment.id}/{name}")
     except FileNotFoundError as error:
-        raise StoreError(f"{path} is missing though the manifest names it: restore it from a copy") from error
+        raise missing_file(path) from error
+    size, sha256 = segment.files[name]
+    if len(data) != size:
+        raise StoreError(f"{path} is torn: it has {len(data)} of {size} bytes; restore it from a copy")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise StoreError(f"{path} does not match its checksum: restore it from a copy")
+    return data
+
+
+def shard_name(camera: str, shard: int) -> str:
+    """Returns the file of a shard of a camera, relative to the segment."""
+    return f"data/{image_key(camera)}/c/{shard}/0/0/0"
+
+
+def missing_file(path: str) -> StoreError:
+    """Returns the error of a committed file that is not there."""
+    return StoreError(
+        f"{path} is missing though the manifest names it: if the store was compacted meanwhile open it again, "
+        f"else restore the file from a copy"
+    )

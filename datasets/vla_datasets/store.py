@@ -2,107 +2,112 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import zarr
 
-from vla_datasets.lock import LOCK_NAME, WriterLock
-from vla_datasets.manifest import (
-    FORMAT,
-    MANIFEST_NAME,
-    TEMPORARY_NAME,
-    VERSION,
-    Manifest,
-    commit,
-    read_manifest,
-    sync_directory,
-)
-from vla_datasets.schema import Episode, EpisodeRecord, StoreError, check_cameras, check_episode
-from vla_datasets.segments import SegmentReader, write_segment
+from vla_datasets.files import LOCK_NAME, MANIFEST_NAME, TEMPORARY_NAME, LocalFiles, StoreFiles
+from vla_datasets.manifest import FORMAT, VERSION, Manifest, read_manifest
+from vla_datasets.schema import Episode, EpisodeRecord, Layout, StoreError, Stream
+from vla_datasets.segment_writer import GROUP_METADATA, group_metadata
+from vla_datasets.segments import SEGMENTS, SegmentReader
+from vla_datasets.writer import Writer
 from vla_policy.embodiment import Embodiment
-
-_log = logging.getLogger(__name__)
-_GROUP_METADATA = "zarr.json"
 
 
 class DemonstrationStore:
     """A vla-zarr store as its manifest was when it was opened.
 
-    Others may append meanwhile: what this object names is immutable, so it stays readable; open again to see more.
-    Make one with `create` or `open`.
+    Others may append meanwhile: what this object names is immutable, so it stays readable, until a compaction
+    removes segments that it names; open again to see more. Make one with `create` or `open`.
+
+    Attributes:
+        files: where the store lies.
+        manifest: everything that is committed.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
-        self._set(manifest)
+    def __init__(self, files: StoreFiles, manifest: Manifest) -> None:
+        self.files = files
+        self.refresh(manifest)
 
     @classmethod
-    def create(cls, path: str | Path, embodiment: Embodiment) -> DemonstrationStore:
+    def create(
+        cls,
+        path: str | Path,
+        embodiment: Embodiment,
+        *,
+        streams: Mapping[str, Stream] | None = None,
+        image_codec: str = "lz4",
+    ) -> DemonstrationStore:
         """Returns a new, empty store.
+
+        Args:
+            path: a local directory that is empty or not there, or the URL of a place in an object store.
+            embodiment: cameras, named dimensions and rate of every episode.
+            streams: signals at multiples of the control rate.
+            image_codec: ``lz4`` or ``raw`` (both lossless) or ``jpeg`` (quality 95, 4:4:4).
 
         Raises:
             FileExistsError: there is a store, or something else, at `path`.
-            ValueError: a camera name cannot name an array.
+            ValueError: a name cannot name an array, or there is no such codec.
         """
-        root = Path(path)
-        check_cameras(embodiment)
-        if (root / MANIFEST_NAME).exists():
-            raise FileExistsError(f"{root} already holds a store: open it instead, or choose another path")
-        segments = root / "segments"
-        if root.is_dir() and any(root.iterdir()) and not segments.is_dir():
-            names = ", ".join(sorted(entry.name for entry in root.iterdir())[:5])
-            raise FileExistsError(f"{root} is not empty (it has {names}) and no store: choose another path")
-        segments.mkdir(parents=True, exist_ok=True)
-        lock = WriterLock(root)
+        files = files_at(path)
+        layout = Layout(embodiment, dict(streams or {}), image_codec)
+        _require_empty(files)
+        lock = files.lock()
         try:
-            metadata = {*root.glob("zarr.*"), *segments.glob("zarr.*")}
-            remains_of_create = {*metadata, segments, root / LOCK_NAME, root / TEMPORARY_NAME}
-            strangers = {*root.iterdir(), *segments.iterdir()} - remains_of_create
-            if strangers:
-                names = ", ".join(sorted(str(entry.relative_to(root)) for entry in strangers)[:5])
-                raise FileExistsError(f"{root} is not empty (it has {names}): choose another path")
-            for entry in metadata:
-                entry.unlink()
-            attributes = {"format": FORMAT, "version": VERSION, "embodiment": embodiment.to_json()}
-            for group, group_attributes in ((root, attributes), (segments, {})):
-                zarr.create_group(group, attributes=group_attributes, zarr_format=3)
-                with open(group / _GROUP_METADATA, "rb") as file:
-                    os.fsync(file.fileno())
-            manifest = Manifest(embodiment, ())
-            manifest.write_temporary(root)
-            sync_directory(segments)
-            commit(root)
-            sync_directory(root.parent)
+            _require_empty(files)
+            for directory, attributes in (("", {"format": FORMAT, "version": VERSION}), (f"{SEGMENTS}/", {})):
+                if GROUP_METADATA in files.children(directory):
+                    files.remove(directory + GROUP_METADATA)
+                files.write(directory + GROUP_METADATA, [group_metadata(attributes)])
+            files.sync("")
+            manifest = Manifest(layout)
+            files.replace_manifest(manifest.to_bytes())
         finally:
             lock.release()
-        return cls(root, manifest)
+        return cls(files, manifest)
 
     @classmethod
     def open(cls, path: str | Path) -> DemonstrationStore:
-        """Returns the store at `path`, for reading; `writer` appends to it.
+        """Returns the store at `path`, for reading; `writer` changes it.
+
+        Args:
+            path: a local directory, or the URL of a place in an object store, e.g. ``s3://bucket/tabletop.zarr``.
 
         Raises:
             FileNotFoundError: there is no store.
             StoreError: the manifest is torn, foreign or of another format version.
         """
-        root = Path(path)
-        return cls(root, read_manifest(root))
+        files = files_at(path)
+        return cls(files, read_manifest(files))
+
+    @property
+    def path(self) -> Path | str:
+        """The store's directory, or its URL."""
+        return self.files.root
 
     @property
     def embodiment(self) -> Embodiment:
         """Cameras, named dimensions and rate of every episode."""
-        return self._manifest.embodiment
+        return self.manifest.layout.embodiment
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """Signals at multiples of the control rate."""
+        return self.manifest.layout.streams
+
+    @property
+    def image_codec(self) -> str:
+        """How frames are encoded: ``lz4``, ``raw`` or ``jpeg``."""
+        return self.manifest.layout.image_codec
 
     @property
     def episodes(self) -> tuple[EpisodeRecord, ...]:
-        """The episode table, in the order of the commits."""
+        """The table of the live episodes, in the order of the commits."""
         return self._episodes
 
     @property
@@ -110,17 +115,22 @@ class DemonstrationStore:
         """The committed segments, in the order of the commits."""
         return tuple(self._readers)
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all committed files but the manifest, those of deleted episodes included."""
+        return sum(file.size for segment in self.manifest.segments for file in segment.files.values())
+
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 of everything that the manifest says about the data."""
-        return self._manifest.fingerprint()
+        """The sha256 of layout and live episodes; where they lie does not count."""
+        return self.manifest.fingerprint()
 
     def segment(self, identifier: str) -> SegmentReader:
         """Returns the reader of a segment, e.g. of ``record.segment``."""
         return self._readers[identifier]
 
     def read_episode(self, index: int) -> Episode:
-        """Returns one episode, bit for bit as it was appended.
+        """Returns one episode, bit for bit as it was appended (its images as far as the codec is lossless).
 
         Raises:
             IndexError: there is no such episode.
@@ -137,6 +147,10 @@ class DemonstrationStore:
         for camera, (height, width) in self.embodiment.cameras.items():
             images[camera] = np.empty((record.length, height, width, 3), np.uint8)
             reader.read_images(camera, record.start, images[camera])
+        streams = {
+            name: reader.stream(name)[rows.start * s.samples_per_frame : rows.stop * s.samples_per_frame].copy()
+            for name, s in self.streams.items()
+        }
         return Episode(
             images=images,
             state=state[rows].copy(),
@@ -145,6 +159,8 @@ class DemonstrationStore:
             instruction=record.instruction,
             source_id=record.source_id,
             success=record.success,
+            subtasks=record.subtasks,
+            streams=streams,
         )
 
     def verify(self) -> None:
@@ -159,91 +175,44 @@ class DemonstrationStore:
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """Holds the store's one-writer lock and appends; this object sees what the writer commits.
+        """Holds the store's one-writer lock and changes the store; this object sees what the writer commits.
 
         Raises:
             StoreLockedError: another writer holds the store.
-            StoreError: the manifest is torn, foreign or of another format version.
+            StoreError: the store is read-only, or the manifest is torn, foreign or of another format version.
         """
-        if not self.path.is_dir():
-            raise FileNotFoundError(f"no vla-zarr store at {self.path}: the directory does not exist")
-        lock = WriterLock(self.path)
+        self.refresh(read_manifest(self.files))
+        lock = self.files.lock()
         try:
             yield Writer(self, lock)
         finally:
             lock.release()
 
-    def _set(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self._episodes = manifest.episodes
+    def refresh(self, manifest: Manifest) -> None:
+        """Shows another state of the store."""
+        self.manifest = manifest
+        self._episodes = manifest.episodes()
         self._readers = {
-            segment.id: SegmentReader(self.path, segment, manifest.embodiment) for segment in manifest.segments
+            segment.id: SegmentReader(self.files, segment, manifest.layout) for segment in manifest.segments
         }
         self.__dict__.pop("fingerprint", None)
 
 
-class Writer:
-    """Appends to a store whose lock is held. Made by `DemonstrationStore.writer`.
+def _require_empty(files: StoreFiles) -> None:
+    """Checks that a place holds nothing but what an interrupted `create` leaves."""
+    names = files.children("")
+    if MANIFEST_NAME in names:
+        raise FileExistsError(f"{files.root} already holds a store: open it instead, or choose another path")
+    strangers = [name for name in names if name not in {SEGMENTS, GROUP_METADATA, LOCK_NAME, TEMPORARY_NAME}]
+    strangers += [f"{SEGMENTS}/{name}" for name in files.children(SEGMENTS) if name != GROUP_METADATA]
+    if strangers:
+        raise FileExistsError(f"{files.root} is not empty (it has {', '.join(strangers[:5])}): choose another path")
 
-    Attributes:
-        recovered: what an interrupted append had left behind and was deleted, relative to the store, e.g.
-            ``segments/000003``. No committed episode is ever among it.
-    """
 
-    def __init__(self, store: DemonstrationStore, lock: WriterLock) -> None:
-        self._store = store
-        self._lock = lock
-        self.recovered: tuple[str, ...] = ()
-        self._recover()
+def files_at(path: str | Path) -> StoreFiles:
+    """Returns the place that a path or URL names."""
+    if isinstance(path, str) and "://" in path:
+        from vla_datasets.object_files import ObjectFiles
 
-    def append(self, episodes: Sequence[Episode]) -> None:
-        """Commits the episodes as one segment: after this returns they survive a crash, before it none of them shows.
-
-        An empty sequence changes nothing.
-
-        Raises:
-            ValueError: an episode does not fit the store; names the episode and the key, the store is unchanged.
-            StoreError: the lock is not held (the `with` block ended, or this is a forked child).
-            OSError: the disk refused; the store is unchanged and the next append starts clean.
-        """
-        if not self._lock.is_held:
-            raise StoreError(
-                f"{self._store.path}: append needs the writer lock, within `with store.writer()` and "
-                f"in the process that opened it"
-            )
-        if self._is_dirty:
-            self._recover()
-        store = self._store
-        known = {record.source_id for record in store.episodes}
-        for episode in episodes:
-            check_episode(episode, store.embodiment)
-            if episode.source_id in known:
-                raise ValueError(f"episode {episode.source_id!r}: source_id is already in {store.path} or given twice")
-            known.add(episode.source_id)
-        if not episodes:
-            return
-        self._is_dirty = True
-        identifier = f"{len(store.segment_ids):06d}"
-        segment = write_segment(store.path, identifier, episodes, store.embodiment, len(store.episodes))
-        manifest = store._manifest.with_segment(segment)
-        manifest.write_temporary(store.path)
-        commit(store.path)
-        store._set(manifest)
-        self._is_dirty = False
-
-    def _recover(self) -> None:
-        """Reads the manifest again and deletes what it does not name."""
-        store = self._store
-        store._set(read_manifest(store.path))
-        named = {_GROUP_METADATA, *store.segment_ids}
-        dropped = [entry for entry in sorted((store.path / "segments").iterdir()) if entry.name not in named]
-        if (store.path / TEMPORARY_NAME).exists():
-            dropped.append(store.path / TEMPORARY_NAME)
-        for entry in dropped:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        names = tuple(str(entry.relative_to(store.path)) for entry in dropped)
-        if names:
-            sync_directory(store.path / "segments")
-            _log.warning("%s: dropped what an interrupted append left behind: %s", store.path, ", ".join(names))
-        self.recovered += names
-        self._is_dirty = False
+        return ObjectFiles(path)
+    return LocalFiles(Path(path))

@@ -10,16 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sensor_msgs.msg import Image, JointState
 
-from ros2_nodes.conversions import (
+from ros2_nodes.conversions import array_to_image, chunk_to_trajectory, ns_to_time, vector_to_joint_state
+from vla_policy.control.messages import (
     MessageError,
-    array_to_image,
-    chunk_to_trajectory,
     image_to_array,
     joint_state_to_vector,
-    ns_to_time,
     time_to_ns,
     trajectory_to_chunk,
-    vector_to_joint_state,
 )
 from vla_policy.control.robot import Dimension
 from vla_policy.types import ActionChunk

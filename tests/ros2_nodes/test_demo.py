@@ -11,13 +11,13 @@ import torch
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
-from ros2_nodes.conversions import joint_state_to_vector, time_to_ns
 from ros2_nodes.processes import ROBOT_FILE, config_directory
 from ros2_nodes.session import SessionConfig, session
 from sim_envs.rollout import run_episode
 from sim_envs.tabletop.env import TabletopEnv
 from vla_policy.cli import main
 from vla_policy.config import ModelConfig
+from vla_policy.control.messages import joint_state_to_vector, time_to_ns
 from vla_policy.control.robot import read_robot
 from vla_policy.encoders import InstructionEncoder
 from vla_policy.training.checkpoint import save_checkpoint

@@ -14,10 +14,10 @@ from scripted_policy_node import TABLETOP, ScriptedPolicy
 from toy_simulator_node import ToyEnv
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import time_to_ns
 from ros2_nodes.driver import DriverError
 from ros2_nodes.session import Session, SessionConfig, session
 from vla_policy.control.executor import ChunkExecutor
+from vla_policy.control.messages import time_to_ns
 from vla_policy.control.robot import read_robot
 
 MODULES = {"policy": "scripted_policy_node", "simulator": "toy_simulator_node"}

@@ -15,10 +15,11 @@ from scripted_policy_node import TABLETOP
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import array_to_image, time_to_ns, vector_to_joint_state
+from ros2_nodes.conversions import array_to_image, vector_to_joint_state
 from ros2_nodes.driver import Driver
 from ros2_nodes.session import Session, SessionConfig, session
 from ros2_nodes.supervision import ProcessError
+from vla_policy.control.messages import time_to_ns
 from vla_policy.control.robot import read_robot
 
 ROBOT = read_robot(TABLETOP)

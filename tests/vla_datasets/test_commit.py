@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from vla_datasets.lock import StoreLockedError, WriterLock
+from vla_datasets.lock import StoreLockedError
 from vla_datasets.schema import StoreError
 from vla_datasets.store import DemonstrationStore
 
@@ -61,7 +61,8 @@ def test_killed_writers_lose_and_repeat_nothing(store, make_episode, same_episod
     reported: list[int] = []
     for _ in range(5):
         process = start_writer(store)
-        time.sleep(rng.uniform(0.05, 0.3))
+        reported.append(int(process.stdout.readline().split()[1]))
+        time.sleep(rng.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
         reported += [int(line.split()[1]) for line in process.communicate()[0].splitlines()]
         reopened = DemonstrationStore.open(store.path)
@@ -134,7 +135,7 @@ def test_a_failed_append_leaves_a_writer_that_goes_on(store, make_episode, same_
                 replace(source, target)
 
             patch.setattr(os, "replace", full_disk)
-            with pytest.raises(OSError, match="No space left"):
+            with pytest.raises(StoreError, match=r"'source-1' on failed.*No space left.*unchanged"):
                 writer.append([make_episode(1)])
         assert len(DemonstrationStore.open(store.path).episodes) == len(store.episodes) == 1
         writer.append([make_episode(2)])
@@ -175,7 +176,7 @@ def test_a_forked_child_neither_keeps_the_lock_nor_writes(store, make_episode):
     os.close(reading)
     writer.append([make_episode(1)])
     context.__exit__(None, None, None)
-    WriterLock(store.path).release()
+    store.files.lock().release()
     os.close(writing)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [record.source_id for record in store.episodes] == ["source-1"]
@@ -205,12 +206,12 @@ def test_readers_follow_a_writer_in_another_process(store):
         process.communicate()
 
 
-@pytest.mark.parametrize("renames", [0, 1, 2])
-def test_an_interrupted_create_can_be_repeated(tmp_path, embodiment, make_episode, renames):
+@pytest.mark.parametrize("syncs", [0, 1, 2, 4, 5])
+def test_an_interrupted_create_can_be_repeated(tmp_path, embodiment, make_episode, syncs):
     child = os.fork()
     if child == 0:
-        replace, calls = os.replace, iter(range(10))
-        os.replace = lambda source, target: os._exit(9) if next(calls) == renames else replace(source, target)
+        fsync, calls = os.fsync, iter(range(10))
+        os.fsync = lambda descriptor: os._exit(9) if next(calls) == syncs else fsync(descriptor)
         DemonstrationStore.create(tmp_path / "store", embodiment)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

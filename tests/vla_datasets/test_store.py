@@ -9,9 +9,11 @@ import pytest
 import zarr
 
 from vla_datasets import shards
+from vla_datasets.image_codecs import IMAGE_CODECS
 from vla_datasets.manifest import FORMAT, MANIFEST_NAME, VERSION
-from vla_datasets.schema import StoreError
+from vla_datasets.schema import StoreError, Stream, Subtask
 from vla_datasets.store import DemonstrationStore
+from vla_policy.embodiment import Channel
 
 
 @pytest.fixture
@@ -87,8 +89,9 @@ def test_shards_written_by_zarr_python_decode(store, make_episode):
         writer.append([episode])
     path = store.path / "segments" / store.segment_ids[0] / "data" / "image.front"
     zarr.open_array(path, mode="r+")[:] = episode.images["front"]
+    data = memoryview((path / "c/0/0/0/0").read_bytes())
     out = np.empty((11, 12, 16, 3), np.uint8)
-    shards.decode_frames(memoryview((path / "c/0/0/0/0").read_bytes()), 4, out, "shard")
+    shards.decode_frames(lambda i, j: data[i:j], len(data), IMAGE_CODECS["lz4"], 4, out, "shard")
     np.testing.assert_array_equal(out, episode.images["front"][4:15])
 
 
@@ -204,7 +207,7 @@ def test_open_says_what_is_wrong(store, tmp_path, make_episode):
     path.unlink()
     with pytest.raises(FileNotFoundError, match="not a vla-zarr store"):
         DemonstrationStore.open(store.path)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match="does not exist, or is empty"):
         DemonstrationStore.open(tmp_path / "nowhere")
 
 
@@ -240,3 +243,92 @@ def test_read_episode_out_of_range(store, make_episode):
         writer.append([make_episode(0)])
     with pytest.raises(IndexError, match=r"0\.\.0; got 1"):
         store.read_episode(1)
+
+
+@pytest.fixture
+def rich_episode(make_episode):
+    """Returns a factory of episodes with a stream at 3 samples a frame and subtasks."""
+
+    def make(number, length=None):
+        plain = make_episode(number, length)
+        wrench = np.random.default_rng(number).normal(size=(3 * len(plain), 2)).astype(np.float32)
+        return dataclasses.replace(
+            plain, streams={"wrench": wrench}, subtasks=(Subtask(0, 1, "reach"), Subtask(2, len(plain), "grasp"))
+        )
+
+    return make
+
+
+STREAMS = {"wrench": Stream(Channel(("force_x", "torque_x"), ("N", "Nm")), 3)}
+
+
+def test_streams_and_subtasks_come_back(tmp_path, embodiment, rich_episode):
+    store = DemonstrationStore.create(tmp_path / "s", embodiment, streams=STREAMS)
+    with store.writer() as writer:
+        writer.append([rich_episode(0), rich_episode(1)])
+        writer.delete(["source-0"])
+        writer.append([rich_episode(2)])
+        writer.compact()
+    store = DemonstrationStore.open(tmp_path / "s")
+    assert store.streams == STREAMS
+    for index, number in enumerate((1, 2)):
+        found, given = store.read_episode(index), rich_episode(number)
+        np.testing.assert_array_equal(found.streams["wrench"], given.streams["wrench"])
+        assert found.subtasks == store.episodes[index].subtasks == given.subtasks
+        record = store.episodes[index]
+        assert [record.instruction_at(frame) for frame in (0, 1, 2)] == ["reach", given.instruction, "grasp"]
+    with pytest.raises(KeyError, match="there are: wrench"):
+        store.segment(store.segment_ids[0]).stream("torque")
+
+
+def test_bad_streams_and_subtasks_are_named(tmp_path, embodiment, rich_episode):
+    store = DemonstrationStore.create(tmp_path / "s", embodiment, streams=STREAMS)
+    good = rich_episode(0, 8)
+    wrench, replace = good.streams["wrench"], dataclasses.replace
+    infinite = wrench.copy()
+    infinite[4, 1] = np.inf
+    bad = {
+        "streams must have the store's wrench; got none": replace(good, streams={}),
+        r"stream.wrench must be float32 \(24, 2\)": replace(good, streams={"wrench": wrench[:-1]}),
+        "stream.wrench must be finite; row 4, torque_x": replace(good, streams={"wrench": infinite}),
+        "after frame 3": replace(good, subtasks=(Subtask(0, 3, "a"), Subtask(2, 4, "b"))),
+        r"got \[4, 9\)": replace(good, subtasks=(Subtask(4, 9, "a"),)),
+        "text must not be empty": replace(good, subtasks=(Subtask(4, 8, " "),)),
+    }
+    with store.writer() as writer:
+        for words, episode in bad.items():
+            with pytest.raises(ValueError, match=f"'source-0': .*{words}"):
+                writer.append([episode])
+    assert store.episodes == ()
+
+
+@pytest.mark.parametrize("codec", ["lz4", "raw", "jpeg"])
+def test_every_codec_gives_back_what_it_was_given(tmp_path, embodiment, make_episode, codec):
+    store = DemonstrationStore.create(tmp_path / "s", embodiment, image_codec=codec)
+    smooth = np.add.outer(np.arange(12) * 9, np.arange(16) * 7)[None, :, :, None] + np.array([0, 20, 40])
+    images = {"front": np.repeat(smooth, 7, axis=0).astype(np.uint8), "wrist": np.full((7, 8, 8, 3), 90, np.uint8)}
+    with store.writer() as writer:
+        writer.append([dataclasses.replace(make_episode(0, 7), images=images), make_episode(1, 1100)])
+        before = store.read_episode(0)
+        writer.delete(["source-1"])
+        writer.compact()
+    store = DemonstrationStore.open(tmp_path / "s")
+    assert store.image_codec == codec
+    store.verify()
+    found = store.read_episode(0)
+    for camera, given in images.items():
+        worst = np.abs(found.images[camera].astype(int) - given).max()
+        assert worst == 0 if IMAGE_CODECS[codec].is_lossless else worst <= 8
+        np.testing.assert_array_equal(found.images[camera], before.images[camera])
+    assert store.episodes[0].length == 7
+
+
+def test_layouts_that_cannot_be_stored_are_refused(tmp_path, embodiment):
+    for words, options in (
+        ("did you mean 'jpeg'", {"image_codec": "jpg"}),
+        ("stream name 'a/b'", {"streams": {"a/b": STREAMS["wrench"]}}),
+        ("samples_per_frame must be", {"streams": {"a": Stream(STREAMS["wrench"].channel, 0)}}),
+    ):
+        with pytest.raises(ValueError, match=words):
+            DemonstrationStore.create(tmp_path / "s", embodiment, **options)
+    assert not (tmp_path / "s").exists()

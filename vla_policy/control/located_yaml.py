@@ -107,6 +107,13 @@ class YamlSection:
             raise self.error(key, f"expected a whole number from {minimum} to {maximum}; got {value!r}")
         return value
 
+    def truth(self, key: str) -> bool:
+        """Returns true or false."""
+        value = self._scalar(key, None)
+        if not isinstance(value, bool):
+            raise self.error(key, f"expected true or false; got {value!r}")
+        return value
+
     def section(self, key: str) -> YamlSection:
         """Returns the mapping under a key."""
         return YamlSection(self._node(key), self.path, self._place(key))

@@ -1,0 +1,20 @@
+"""`vla data delete`: episodes stop to count; `vla data compact` gives their bytes back."""
+
+from __future__ import annotations
+
+import tyro
+
+
+def delete(store: tyro.conf.Positional[str], source_ids: tyro.conf.Positional[tuple[str, ...]]) -> None:
+    """Delete episodes. Their bytes stay until `vla data compact`.
+
+    Args:
+        store: directory or URL of the demonstration store.
+        source_ids: of the episodes.
+    """
+    from vla_datasets.store import DemonstrationStore
+
+    opened = DemonstrationStore.open(store)
+    with opened.writer() as writer:
+        writer.delete(source_ids)
+    print(f"{len(source_ids)} episodes deleted, {len(opened.episodes)} left")

@@ -1,0 +1,150 @@
+"""ROS messages -> numpy arrays, without ROS. Every value is checked by name, shape and finiteness.
+
+The functions take whatever has the fields of the message: rclpy's messages in a node, those that a bag reader makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from vla_policy.control.robot import Dimension
+from vla_policy.types import ActionChunk
+
+# Encoding -> bytes a pixel, and which of them are red, green and blue.
+ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
+    "rgb8": (3, (0, 1, 2)),
+    "bgr8": (3, (2, 1, 0)),
+    "rgba8": (4, (0, 1, 2)),
+    "bgra8": (4, (2, 1, 0)),
+    "mono8": (1, (0, 0, 0)),
+}
+_UNIFORM_NS = 1_000  # points of a trajectory may be this far from equal spacing
+
+
+class TimeMessage(Protocol):
+    """``builtin_interfaces/msg/Time`` or ``Duration``."""
+
+    @property
+    def sec(self) -> int: ...  # noqa: D102
+
+    @property
+    def nanosec(self) -> int: ...  # noqa: D102
+
+
+class ImageMessage(Protocol):
+    """``sensor_msgs/msg/Image``."""
+
+    @property
+    def height(self) -> int: ...  # noqa: D102
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+
+    @property
+    def encoding(self) -> str: ...  # noqa: D102
+
+    @property
+    def step(self) -> int: ...  # noqa: D102
+
+    @property
+    def data(self) -> Any: ...  # noqa: D102
+
+
+class JointStateMessage(Protocol):
+    """``sensor_msgs/msg/JointState``."""
+
+    @property
+    def name(self) -> Any: ...  # noqa: D102
+
+    @property
+    def position(self) -> Any: ...  # noqa: D102
+
+
+class TrajectoryMessage(Protocol):
+    """``trajectory_msgs/msg/JointTrajectory``."""
+
+    @property
+    def header(self) -> Any: ...  # noqa: D102
+
+    @property
+    def joint_names(self) -> Any: ...  # noqa: D102
+
+    @property
+    def points(self) -> Any: ...  # noqa: D102
+
+
+class MessageError(ValueError):
+    """Raised for a message that cannot be used; the message says what was expected and what came."""
+
+
+def time_to_ns(stamp: TimeMessage) -> int:
+    """Returns a stamp or duration in nanoseconds."""
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def image_to_array(message: ImageMessage, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a picture as uint8 (h, w, 3) RGB, whatever the order of its channels and the padding of its rows.
+
+    Raises:
+        MessageError: another size or encoding, or less data than the header says.
+    """
+    if message.encoding not in ENCODINGS:
+        raise MessageError(f"encoding {message.encoding!r} is not supported; it is one of {', '.join(ENCODINGS)}")
+    if (message.height, message.width) != (height, width):
+        raise MessageError(f"pictures are {height} x {width} (h x w); got {message.height} x {message.width}")
+    channels, order = ENCODINGS[message.encoding]
+    if message.step < width * channels or len(message.data) < message.step * height:
+        raise MessageError(
+            f"a {height} x {width} {message.encoding} picture needs rows of at least {width * channels} bytes and step "
+            f"x height bytes of data; got step {message.step} and {len(message.data)} bytes"
+        )
+    rows = np.frombuffer(message.data, np.uint8, count=message.step * height).reshape(height, message.step)
+    pixels = rows[:, : width * channels].reshape(height, width, channels)
+    return np.ascontiguousarray(pixels[..., order])
+
+
+def joint_state_to_vector(message: JointStateMessage, dimensions: Sequence[Dimension]) -> Float32[np.ndarray, " s"]:
+    """Returns named positions in the order and units of `dimensions`, (s,) float32.
+
+    Raises:
+        MessageError: a name is missing or given twice, or a value is missing or not finite.
+    """
+    return _ordered(list(message.name), [list(message.position)], dimensions, "joint state")[0]
+
+
+def trajectory_to_chunk(message: TrajectoryMessage, dimensions: Sequence[Dimension]) -> ActionChunk:
+    """Returns the chunk of a trajectory message; the inverse of `chunk_to_trajectory`.
+
+    Raises:
+        MessageError: no points, missing names, values that are not finite, or points that are not at dt, 2 dt, ...
+    """
+    points = list(message.points)
+    if not points:
+        raise MessageError("a trajectory needs at least one point")
+    times_ns = np.array([time_to_ns(point.time_from_start) for point in points])
+    dt_ns = times_ns[-1] / len(times_ns)
+    uneven = np.abs(times_ns - dt_ns * np.arange(1, len(times_ns) + 1)) > _UNIFORM_NS
+    if dt_ns <= 0 or uneven.any():
+        raise MessageError(f"points must be at dt, 2 dt, 3 dt ... after the stamp; got {times_ns / 1e9} s")
+    actions = _ordered(list(message.joint_names), [list(p.positions) for p in points], dimensions, "trajectory")
+    return ActionChunk(actions, t0_s=time_to_ns(message.header.stamp) / 1e9, dt_s=dt_ns / 1e9)
+
+
+def _ordered(
+    names: Sequence[str], rows: Sequence[Sequence[float]], dimensions: Sequence[Dimension], what: str
+) -> Float32[np.ndarray, "n d"]:
+    missing = [d.joint for d in dimensions if names.count(d.joint) != 1]
+    if missing:
+        raise MessageError(f"a {what} must name {', '.join(missing)} once; it names {', '.join(names) or 'nothing'}")
+    if any(len(row) != len(names) for row in rows):
+        raise MessageError(f"a {what} with {len(names)} names needs {len(names)} positions in every row")
+    index = [names.index(d.joint) for d in dimensions]
+    values = np.array(rows, np.float64)[:, index] * [d.scale for d in dimensions] + [d.offset for d in dimensions]
+    if not np.isfinite(values).all():
+        bad = [d.joint for d, column in zip(dimensions, values.T, strict=True) if not np.isfinite(column).all()]
+        raise MessageError(f"a {what} must be finite; {', '.join(bad)} is not")
+    return values.astype(np.float32)

@@ -1,0 +1,198 @@
+"""What a robot's topics said over time -> the frames of one demonstration. A live recorder and a bag both use this."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_policy.control.alignment import AlignedObservation, ObservationAligner, camera_input, robot_inputs, state_input
+from vla_policy.control.executor import ChunkExecutor, to_nanoseconds
+from vla_policy.control.robot import Robot
+from vla_policy.types import ActionChunk
+
+_TOLERANCE = 0.25  # of a control period: an observation further from a frame's time is not that frame's
+_SHOWN = 3
+
+
+class RecordingError(ValueError):
+    """Raised for messages that do not make a demonstration; names input and time."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The frames of one demonstration.
+
+    Args:
+        stamps_ns: (t,) int64, time of every frame in nanoseconds.
+        images: camera -> (t, h, w, 3) uint8 RGB.
+        state: (t, s) float32, SI units, in the robot file's order.
+        actions: (t, a) float32, SI units: what was commanded for one control period after the frame.
+        instruction: the words given, "" when there were none.
+    """
+
+    stamps_ns: np.ndarray
+    images: dict[str, np.ndarray]
+    state: np.ndarray
+    actions: np.ndarray
+    instruction: str
+
+
+class EpisodeRecorder:
+    """Takes in messages in the order in which they came, and makes frames at the robot file's rate.
+
+    Observations are aligned by `ObservationAligner`, as the policy node aligns them. A frame is the observation nearest
+    to one control period after the frame before it. Its action is where `ChunkExecutor` stands one control period
+    after it, with the trajectories that came in until then: what the robot was to reach. Frames before the first
+    trajectory of every action topic have no action and are left out.
+
+    Args:
+        robot: what the topics carry.
+        now_ns: time of the first message, of the clock that all later times are read from, in nanoseconds.
+    """
+
+    def __init__(self, robot: Robot, now_ns: int) -> None:
+        self._robot = robot
+        self._aligner = ObservationAligner(robot_inputs(robot), now_ns)
+        self._period_ns = to_nanoseconds(1.0 / robot.rate_hz)
+        self._executors: dict[str, ChunkExecutor] = {}
+        self._candidate: AlignedObservation | None = None
+        self._now_ns, self._seen_ns, self._latest_ns = now_ns, -1, now_ns
+        self._waiting: deque[AlignedObservation] = deque()  # frames whose action is not known yet
+        self._frames: list[tuple[AlignedObservation, np.ndarray]] = []
+        self._last_ns: int | None = None
+        self._instructions: list[tuple[int, str]] = []
+        self._problems: list[str] = []
+
+    def observe(self, name: str, value: np.ndarray, stamp_ns: int, now_ns: int) -> None:
+        """Takes in a picture or a part of the state.
+
+        Args:
+            name: input name, of `camera_input` or `state_input`.
+            value: (h, w, 3) uint8 or the channel's (d,) float32.
+            stamp_ns: the time in the message's header, in nanoseconds.
+            now_ns: the time it came in, in nanoseconds.
+        """
+        self._advance(now_ns)
+        refused = self._aligner.push(name, value, stamp_ns, now_ns)
+        if refused:
+            self._problems.append(refused)
+        elif name.startswith(camera_input("")) or not self._robot.cameras:
+            self._latest_ns = max(self._latest_ns, stamp_ns)
+        found = self._aligner.newest(now_ns, self._seen_ns)
+        if found is not None:
+            self._seen_ns = found.stamp_ns
+            self._take(found)
+
+    def command(self, topic: str, chunk: ActionChunk, now_ns: int) -> None:
+        """Takes in a trajectory of an action topic, of the topic's dimensions."""
+        self._advance(now_ns)
+        executor = self._executors.setdefault(topic, ChunkExecutor(chunk.actions[0]))
+        executor.replace(chunk, now_ns / 1e9)
+
+    def instruct(self, text: str, now_ns: int) -> None:
+        """Takes in an instruction."""
+        self._advance(now_ns)
+        self._instructions.append((now_ns, text.strip()))
+
+    def finish(self) -> Recording:
+        """Returns the frames.
+
+        Raises:
+            RecordingError: a message was refused, an input was missing for longer than a frame, the instruction
+                changed on the way, or there is no frame.
+        """
+        if self._candidate is not None and self._distance_ns(self._candidate) <= _TOLERANCE * self._period_ns:
+            self._add(self._candidate)
+        self._advance(None)
+        problems = self._problems
+        if self._last_ns is not None and self._latest_ns > self._last_ns + (1 + _TOLERANCE) * self._period_ns:
+            gaps = "; ".join(self._aligner.gaps(self._now_ns).values())
+            problems.append(
+                f"no complete observation from {self._last_ns / 1e9:.3f} s to the end at {self._latest_ns / 1e9:.3f} s"
+                f"{': ' if gaps else ''}{gaps}"
+            )
+        if not self._frames and not problems:
+            gaps = self._aligner.gaps(self._now_ns).values()
+            missing = [topic for topic in self._robot.action_topics if topic not in self._executors]
+            reasons = [*gaps, *(f"no trajectory on {topic}" for topic in missing)]
+            problems = [f"no complete frame: {'; '.join(reasons) or 'no observation within the tolerances'}"]
+        if problems:
+            more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+            raise RecordingError("; ".join(problems[:_SHOWN]) + more)
+        observations = [observation for observation, _ in self._frames]
+        return Recording(
+            stamps_ns=np.array([observation.stamp_ns for observation in observations], np.int64),
+            images={
+                camera.name: np.stack([o.values[camera_input(camera.name)] for o in observations])  # type: ignore[misc]
+                for camera in self._robot.cameras
+            },
+            state=np.stack([self._state(observation) for observation in observations]),
+            actions=np.stack([action for _, action in self._frames]),
+            instruction=self._instruction(observations[0].stamp_ns),
+        )
+
+    def _take(self, found: AlignedObservation) -> None:
+        """Decides which observation is the next frame: the nearest to one period after the last."""
+        if self._last_ns is None:
+            self._add(found)
+        elif found.stamp_ns < self._last_ns + self._period_ns:
+            self._candidate = found
+        else:
+            nearest = min((o for o in (self._candidate, found) if o is not None), key=self._distance_ns)
+            if self._distance_ns(nearest) > _TOLERANCE * self._period_ns:
+                self._problems.append(
+                    f"no complete observation near {(self._last_ns + self._period_ns) / 1e9:.3f} s: the frame before "
+                    f"is of {self._last_ns / 1e9:.3f} s, the nearest observation {(nearest.stamp_ns / 1e9):.3f} s, "
+                    f"and the robot file asks for {self._robot.rate_hz:g} Hz"
+                )
+            self._add(nearest)
+            if nearest is not found:
+                self._take(found)
+
+    def _distance_ns(self, observation: AlignedObservation) -> int:
+        return abs(observation.stamp_ns - (self._last_ns or 0) - self._period_ns)
+
+    def _add(self, observation: AlignedObservation) -> None:
+        lost = [name for name, value in observation.values.items() if value is None]
+        if lost:
+            seconds = observation.stamp_ns / 1e9
+            self._problems.append(f"{lost[0]} is missing at {seconds:.3f} s: a demonstration needs every input")
+        self._last_ns, self._candidate = observation.stamp_ns, None
+        self._waiting.append(observation)
+
+    def _advance(self, now_ns: int | None) -> None:
+        """Gives every frame its action whose control period is over before now; None is the end of time."""
+        self._now_ns = self._now_ns if now_ns is None else now_ns
+        while self._waiting:
+            due_ns = self._waiting[0].stamp_ns + self._period_ns
+            if now_ns is not None and due_ns >= now_ns:
+                return
+            observation = self._waiting.popleft()
+            if all(topic in self._executors for topic in self._robot.action_topics):
+                self._frames.append((observation, self._action(due_ns)))
+
+    def _action(self, due_ns: int) -> np.ndarray:
+        commands = {
+            dimension.name: value
+            for topic, executor in self._executors.items()
+            for dimension, value in zip(self._robot.on_topic(topic), executor.command(due_ns / 1e9), strict=True)
+        }
+        return np.array([commands[dimension.name] for dimension in self._robot.action_dimensions], np.float32)
+
+    def _state(self, observation: AlignedObservation) -> np.ndarray:
+        parts = [observation.values[state_input(channel.name)] for channel in self._robot.state]
+        return np.concatenate(parts).astype(np.float32)  # type: ignore[arg-type]
+
+    def _instruction(self, first_ns: int) -> str:
+        """Returns the words in force; those from before the first frame count as given at it."""
+        texts = [text for when_ns, text in self._instructions if when_ns <= first_ns][-1:]
+        texts += [text for when_ns, text in self._instructions if when_ns > first_ns]
+        distinct = list(dict.fromkeys(text for text in texts if text))
+        if len(distinct) > 1:
+            raise RecordingError(
+                f"the instruction changed from {distinct[0]!r} to {distinct[1]!r}: a demonstration has one; cut the "
+                f"recording there, or give the words"
+            )
+        return distinct[0] if distinct else ""
