@@ -14,7 +14,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
@@ -22,7 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from ros2_nodes.conversions import MESSAGE_TYPES, chunk_to_trajectory, diagnostics
 from ros2_nodes.parameters import POLICY_PARAMETERS, declare, value_of
-from ros2_nodes.running import input_qos, run
+from ros2_nodes.running import INSTRUCTION_QOS, input_qos, run
 from vla_policy.control.alignment import camera_input, state_input
 from vla_policy.control.messages import MessageError, joint_state_to_vector, picture_of, time_to_ns
 from vla_policy.control.planner import Answer, Job, Motion, Planner
@@ -31,7 +30,6 @@ from vla_policy.control.worker import NewestJobWorker
 from vla_policy.embodiment import Embodiment
 from vla_policy.types import ActionChunk
 
-INSTRUCTION_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _WARM_UP_RUNS = 3
 _STOP_TIMEOUT_S = 10.0
 _WARNING_PERIOD_S = 2.0

@@ -9,6 +9,7 @@ import numpy as np
 
 from vla_policy.control.alignment import AlignedObservation, ObservationAligner, camera_input, robot_inputs, state_input
 from vla_policy.control.executor import ChunkExecutor, to_nanoseconds
+from vla_policy.control.planner import MAX_INSTRUCTION_CHARACTERS
 from vla_policy.control.robot import Robot
 from vla_policy.types import ActionChunk
 
@@ -109,7 +110,12 @@ class EpisodeRecorder:
     def instruct(self, text: str, now_ns: int) -> None:
         """Takes in an instruction."""
         self._advance(now_ns)
-        self._instructions.append((now_ns, text.strip()))
+        text = text.strip()
+        if len(text) > MAX_INSTRUCTION_CHARACTERS:
+            self._problems.append(
+                f"an instruction has at most {MAX_INSTRUCTION_CHARACTERS} characters; got {len(text)}"
+            )
+        self._instructions.append((now_ns, text))
 
     def refuse(self, reason: str) -> None:
         """Takes note of a message that cannot be used: there will be no demonstration."""
