@@ -57,6 +57,7 @@ SCRIPTS = [
     "vla = vla_policy.cli:main",
     "policy_node = ros2_nodes.policy_node:main",
     "sim_node = ros2_nodes.sim_node:main",
+    "recorder_node = ros2_nodes.recorder_node:main",
 ]
 SHARE = Path("share/vla_policy")
 

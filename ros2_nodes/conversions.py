@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import array
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from jaxtyping import Float32, UInt8
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vla_policy.control.executor import point_times_ns, to_nanoseconds
-from vla_policy.control.robot import Dimension
+from vla_policy.control.robot import COMPRESSED_IMAGE, IMAGE, Dimension
 from vla_policy.types import ActionChunk
+
+# ROS message type in a robot file -> class.
+MESSAGE_TYPES: dict[str, Any] = {
+    IMAGE: Image,
+    COMPRESSED_IMAGE: CompressedImage,
+    "sensor_msgs/msg/JointState": JointState,
+    "trajectory_msgs/msg/JointTrajectory": JointTrajectory,
+}
 
 
 def ns_to_time(stamp_ns: int) -> Time:
@@ -28,6 +38,18 @@ def array_to_image(pixels: UInt8[np.ndarray, "h w 3"], stamp_ns: int, frame_id: 
     message.header.stamp = ns_to_time(stamp_ns)
     message.header.frame_id = frame_id
     message.data = array.array("B", pixels.tobytes())  # a flat ndarray is copied element by element
+    return message
+
+
+def array_to_compressed_image(
+    pixels: UInt8[np.ndarray, "h w 3"], stamp_ns: int, frame_id: str, suffix: str = ".png"
+) -> CompressedImage:
+    """Returns a message with the picture file of a uint8 (h, w, 3) RGB picture: ``.png``, exact, or ``.jpeg``."""
+    _, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    message = CompressedImage(format=f"rgb8; {suffix[1:]} compressed bgr8")
+    message.header.stamp = ns_to_time(stamp_ns)
+    message.header.frame_id = frame_id
+    message.data = array.array("B", data.tobytes())
     return message
 
 

@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from ros2_nodes.policy_node import INSTRUCTION_QOS
+from ros2_nodes.running import INSTRUCTION_QOS
 from ros2_nodes.sim_node import OUTCOME_QOS
 
 _POLL_S = 0.05

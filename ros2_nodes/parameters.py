@@ -61,6 +61,15 @@ SIMULATOR_PARAMETERS = (
     ParameterSpec("seed", 0, "layout seed of the next episode", bounds=(0, 2**31 - 1), read_only=False),
 )  # fmt: skip
 
+RECORDER_PARAMETERS = (
+    ROBOT_FILE,
+    ParameterSpec("store", "", "directory of the vla-zarr store that episodes are appended to; made if need be"),
+    ParameterSpec("task", "", "task name of the next episodes; the instruction when empty", read_only=False),
+    ParameterSpec("max_episode_s", 600.0, "an episode that is not stopped within this time is dropped: it is in memory",
+                  bounds=(1.0, 86400.0)),
+    ParameterSpec("diagnostics_period_s", 1.0, "time between two diagnostic messages", bounds=(0.05, 60.0)),
+)  # fmt: skip
+
 
 def declare(node: Node, specs: tuple[ParameterSpec, ...]) -> None:
     """Declares parameters with description, range and read-only flag.

@@ -14,17 +14,16 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import chunk_to_trajectory, diagnostics
+from ros2_nodes.conversions import MESSAGE_TYPES, chunk_to_trajectory, diagnostics
 from ros2_nodes.parameters import POLICY_PARAMETERS, declare, value_of
-from ros2_nodes.running import input_qos, run
+from ros2_nodes.running import INSTRUCTION_QOS, input_qos, run
 from vla_policy.control.alignment import camera_input, state_input
-from vla_policy.control.messages import MessageError, image_to_array, joint_state_to_vector, time_to_ns
+from vla_policy.control.messages import MessageError, joint_state_to_vector, picture_of, time_to_ns
 from vla_policy.control.motion import Motion
 from vla_policy.control.planner import Answer, Job, Planner
 from vla_policy.control.robot import Camera, Robot, StateChannel, read_robot
@@ -32,7 +31,6 @@ from vla_policy.control.worker import NewestJobWorker
 from vla_policy.embodiment import Embodiment
 from vla_policy.types import ActionChunk, ChunkPrefix
 
-INSTRUCTION_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _WARM_UP_RUNS = 3
 _STOP_TIMEOUT_S = 10.0
 _WARNING_PERIOD_S = 2.0
@@ -180,11 +178,11 @@ class PolicyNode(LifecycleNode):
             self._policy.predict(dict(images), state, "warm up", 0.0)
 
     def _subscribe_camera(self, camera: Camera) -> Subscription:
-        def on_image(message: Image) -> None:
-            read = partial(image_to_array, message, camera.height, camera.width)
-            self._take(camera_input(camera.name), read, message.header.stamp)
+        def on_image(message: Image | CompressedImage) -> None:
+            self._take(camera_input(camera.name), partial(picture_of, message, camera), message.header.stamp)
 
-        return self.create_subscription(Image, camera.source.topic, on_image, input_qos(camera.source))
+        kind = MESSAGE_TYPES[camera.source.type]
+        return self.create_subscription(kind, camera.source.topic, on_image, input_qos(camera.source))
 
     def _subscribe_state(self, channel: StateChannel) -> Subscription:
         def on_joint_state(message: JointState) -> None:

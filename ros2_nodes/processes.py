@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from ros2_nodes.parameters import POLICY_PARAMETERS, SIMULATOR_PARAMETERS, ParameterSpec
+from ros2_nodes.parameters import POLICY_PARAMETERS, RECORDER_PARAMETERS, SIMULATOR_PARAMETERS, ParameterSpec
 
 PACKAGE = "vla_policy"
 ROBOT_FILE = "robots/tabletop.yaml"
@@ -58,7 +58,15 @@ SIMULATOR = NodeProcess(
     parameters=SIMULATOR_PARAMETERS,
     arguments=("robot_file", "environment", "mode", "execute_steps", "task", "seed"),
 )
-PROCESSES = (POLICY, SIMULATOR)
+RECORDER = NodeProcess(
+    name="recorder",
+    executable="recorder_node",
+    module="ros2_nodes.recorder_node",
+    config="recorder.yaml",
+    parameters=(*RECORDER_PARAMETERS, _USE_SIM_TIME),
+    arguments=("store", "robot_file", "task", "use_sim_time"),
+)
+PROCESSES = (POLICY, SIMULATOR, RECORDER)
 
 
 def config_directory() -> Path:

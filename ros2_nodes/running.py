@@ -16,6 +16,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_policy.control.robot import Source
 
+INSTRUCTION_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STOP_WITH_STDIN = "VLA_STOP_WITH_STDIN"  # set by a parent that keeps a pipe to stdin open for as long as it lives
 
 
@@ -35,7 +36,7 @@ def run(make_node: Callable[[], Node]) -> None:
         threading.Thread(target=_stop_with_stdin, name="parent watch", daemon=True).start()
     try:
         node = make_node()
-    except (ValueError, InvalidParameterValueException, InvalidParameterTypeException) as error:
+    except (ValueError, OSError, InvalidParameterValueException, InvalidParameterTypeException) as error:
         print(error, file=sys.stderr)
         rclpy.try_shutdown()
         sys.exit(2)

@@ -16,17 +16,23 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import array_to_image, ns_to_time, vector_to_joint_state
+from ros2_nodes.conversions import (
+    MESSAGE_TYPES,
+    array_to_compressed_image,
+    array_to_image,
+    ns_to_time,
+    vector_to_joint_state,
+)
 from ros2_nodes.parameters import SIMULATOR_PARAMETERS, declare, value_of
 from ros2_nodes.running import input_qos, run
 from ros2_nodes.sim_episode import SimulatedEpisode
 from vla_policy.control.messages import MessageError, time_to_ns, trajectory_to_chunk
-from vla_policy.control.robot import Robot, read_robot
+from vla_policy.control.robot import COMPRESSED_IMAGE, Robot, read_robot
 from vla_policy.embodiment import Embodiment
 
 OUTCOME_QOS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -64,7 +70,9 @@ class SimulatorNode(Node):
 
         self._clock_output = self.create_publisher(ClockMessage, "/clock", 10)
         self._images = {
-            camera.name: self.create_publisher(Image, camera.source.topic, input_qos(camera.source))
+            camera.name: self.create_publisher(
+                MESSAGE_TYPES[camera.source.type], camera.source.topic, input_qos(camera.source)
+            )
             for camera in self._robot.cameras
         }
         self._states = {
@@ -177,8 +185,10 @@ class SimulatorNode(Node):
             dimensions = [d for c in self._robot.state if c.source.topic == topic for d in c.dimensions]
             values = np.array([state[d.name] for d in dimensions], np.float32)
             publisher.publish(vector_to_joint_state(values, dimensions, episode.now_ns))
-        for name, publisher in self._images.items():
-            publisher.publish(array_to_image(episode.observation["images"][name], episode.now_ns, name))
+        for camera in self._robot.cameras:
+            to_message = array_to_compressed_image if camera.source.type == COMPRESSED_IMAGE else array_to_image
+            pixels = episode.observation["images"][camera.name]
+            self._images[camera.name].publish(to_message(pixels, episode.now_ns, camera.name))
 
     def _publish_clock(self) -> None:
         self._clock_output.publish(ClockMessage(clock=ns_to_time(self._now_ns)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import array
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,20 +11,38 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sensor_msgs.msg import Image, JointState
 
-from ros2_nodes.conversions import array_to_image, chunk_to_trajectory, ns_to_time, vector_to_joint_state
+from ros2_nodes.conversions import (
+    MESSAGE_TYPES,
+    array_to_compressed_image,
+    array_to_image,
+    chunk_to_trajectory,
+    ns_to_time,
+    vector_to_joint_state,
+)
 from vla_policy.control.messages import (
     MessageError,
-    image_to_array,
     joint_state_to_vector,
+    picture_of,
     time_to_ns,
     trajectory_to_chunk,
 )
-from vla_policy.control.robot import Dimension
+from vla_policy.control.robot import (
+    ACTION_TYPES,
+    CAMERA_TYPES,
+    COMPRESSED_IMAGE,
+    IMAGE,
+    STATE_TYPES,
+    Camera,
+    Dimension,
+    Source,
+)
 from vla_policy.types import ActionChunk
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 TWO = (Dimension("a", "joint_a", "rad", 1.0, 0.0), Dimension("b", "joint_b", "1", -1.25, 1.0))
 PLAIN = tuple(Dimension(name, name, "rad", 1.0, 0.0) for name in "abc")
+SOURCE = Source("/front", IMAGE, "best_effort", 5, "header", "nearest", 0.1, 0.5, "hold")
+CAMERA = Camera("front", SOURCE, 5, 7, None)
 OPENCV = {
     "rgb8": lambda rgb: rgb,
     "bgr8": lambda rgb: cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR),
@@ -43,35 +62,35 @@ def message(pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
 @pytest.mark.parametrize("padding", [0, 5])
 @pytest.mark.parametrize("encoding", OPENCV)
 def test_every_encoding_and_row_padding_gives_the_same_rgb(encoding: str, padding: int) -> None:
-    pixels = image_to_array(message(OPENCV[encoding](PIXELS), encoding, padding), 5, 7)
+    pixels = picture_of(message(OPENCV[encoding](PIXELS), encoding, padding), CAMERA)
     np.testing.assert_array_equal(pixels, PIXELS)
     assert pixels.flags.c_contiguous
-
-
-def test_grey_becomes_three_equal_channels() -> None:
-    pixels = image_to_array(message(PIXELS[..., :1], "mono8"), 5, 7)
-    np.testing.assert_array_equal(pixels, np.repeat(PIXELS[..., :1], 3, axis=2))
 
 
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (message(PIXELS, "bayer_rggb8"), "'bayer_rggb8' is not supported"),
-        (message(PIXELS, "16UC1"), "rgb8, bgr8"),
-        (message(PIXELS[:4], "rgb8"), "5 x 7 .* got 4 x 7"),
+        (message(PIXELS, "16UC1"), "'16UC1' is not supported, only rgb8, bgr8"),
+        (message(PIXELS[:4], "rgb8"), "4 x 7 .* trained 5 x 7; .* fit: crop or fit: stretch"),
         (Image(height=5, width=7, encoding="rgb8", step=20, data=bytes(105)), "step 20"),
         (Image(height=5, width=7, encoding="rgb8", step=21, data=bytes(104)), "104 bytes"),
     ],
 )
 def test_pictures_that_cannot_be_read_are_refused(image: Image, words: str) -> None:
     with pytest.raises(MessageError, match=words):
-        image_to_array(image, 5, 7)
+        picture_of(image, CAMERA)
 
 
 def test_a_published_picture_reads_back_with_its_stamp() -> None:
-    image = array_to_image(PIXELS, 12_345_678_901, "front")
-    np.testing.assert_array_equal(image_to_array(image, 5, 7), PIXELS)
-    assert (time_to_ns(image.header.stamp), image.header.frame_id) == (12_345_678_901, "front")
+    compressed = replace(CAMERA, source=replace(CAMERA.source, type=COMPRESSED_IMAGE))
+    for make, camera in ((array_to_image, CAMERA), (array_to_compressed_image, compressed)):
+        image = make(PIXELS, 12_345_678_901, "front")
+        np.testing.assert_array_equal(picture_of(image, camera), PIXELS)
+        assert (time_to_ns(image.header.stamp), image.header.frame_id) == (12_345_678_901, "front")
+
+
+def test_every_message_type_of_a_robot_file_has_a_class() -> None:
+    assert set(MESSAGE_TYPES) == {*CAMERA_TYPES, *STATE_TYPES, *ACTION_TYPES}
 
 
 def test_joint_states_are_ordered_and_converted_by_name() -> None:

@@ -94,6 +94,18 @@ def test_lockstep_equals_one_process_bit_by_bit(running: Session, task: str, see
     assert outcome["chunks"] == len(outcome["latency_ms"]) == -(-outcome["steps"] // EXECUTE_STEPS)
 
 
+def test_compressed_cameras_give_the_same_outcome(tmp_path: Path) -> None:
+    text = TABLETOP.read_text()
+    robot_file = tmp_path / "compressed.yaml"
+    robot_file.write_text(text.replace("type: sensor_msgs/msg/Image", "type: sensor_msgs/msg/CompressedImage"))
+    config = SessionConfig("scripted", tmp_path, modules=MODULES, robot_file=robot_file)
+    with session(config) as running:
+        running.driver.instruct("go")
+        running.driver.start_episode({"task": "trace", "seed": 5})
+        outcome = running.driver.outcome(20)
+    assert (outcome["steps"], outcome["success"], outcome["failure"]) == in_one_process("trace", 5, "go")
+
+
 def test_chunks_are_stamped_with_their_observation_and_reach_the_horizon(running: Session, checker: Checker) -> None:
     running.driver.instruct("go")
     running.driver.start_episode({"task": "reach", "seed": 0})

@@ -12,7 +12,14 @@ import yaml
 from rclpy.context import Context
 from rclpy.exceptions import InvalidParameterValueException
 
-from ros2_nodes.parameters import POLICY_PARAMETERS, SIMULATOR_PARAMETERS, ParameterSpec, declare, value_of
+from ros2_nodes.parameters import (
+    POLICY_PARAMETERS,
+    RECORDER_PARAMETERS,
+    SIMULATOR_PARAMETERS,
+    ParameterSpec,
+    declare,
+    value_of,
+)
 from ros2_nodes.processes import (
     POLICY,
     PROCESSES,
@@ -55,7 +62,7 @@ def test_parameter_files_and_arguments_name_declared_parameters_in_range(process
 
 
 def test_every_parameter_is_described_and_numbers_have_a_range() -> None:
-    for spec in (*POLICY_PARAMETERS, *SIMULATOR_PARAMETERS):
+    for spec in (*POLICY_PARAMETERS, *SIMULATOR_PARAMETERS, *RECORDER_PARAMETERS):
         assert len(spec.description) > 10
         assert (spec.bounds is None) == isinstance(spec.default, bool | str), spec.name
 
@@ -113,7 +120,7 @@ def test_launch_files_start_what_the_table_says(path: Path) -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Node", "LifecycleNode")
         for keyword in node.keywords
     }
-    process = "POLICY" if path.name == "policy.launch.py" else "SIMULATOR"
+    process = {"policy": "POLICY", "simulation": "SIMULATOR", "record": "RECORDER"}[path.name.partition(".")[0]]
     assert keywords["package"] == "PACKAGE"
     assert keywords["executable"] == f"{process}.executable"
     assert keywords["name"] == f"{process}.name"

@@ -111,6 +111,21 @@ def test_shuffled_joint_names_and_other_colour_orders_are_read_as_what_they_are(
     assert [list(p.positions) for p in plain.points] == [list(p.positions) for p in shuffled.points]
 
 
+def test_larger_pictures_of_any_encoding_are_read_as_what_they_are(robot: Robot) -> None:
+    def larger(message: Image) -> Image:
+        return array_to_image(np.full((480, 480, 3), 100, np.uint8), time_to_ns(message.header.stamp), "")
+
+    def bayer(message: Image) -> Image:
+        return wrong(encoding="bayer_rggb8", height=480, width=480, step=1440)(larger(message))
+
+    plain = robot.answer()
+    assert plain is not None
+    for change in (larger, bayer):
+        trajectory = robot.answer(change_image=change)
+        assert trajectory is not None
+        assert [list(p.positions) for p in plain.points] == [list(p.positions) for p in trajectory.points]
+
+
 def wrong(**fields: object):
     def change(message: Image | JointState) -> Image | JointState:
         for name, value in fields.items():
@@ -120,13 +135,24 @@ def wrong(**fields: object):
     return change
 
 
-def from_the_past(message: Image) -> Image:
-    message.header.stamp.sec -= 100
-    return message
+def shifted_s(seconds: int):
+    def change(message: Image) -> Image:
+        message.header.stamp.sec += seconds
+        return message
+
+    return change
 
 
-def with_nan(message: JointState) -> JointState:
-    message.position[3] = float("nan")
+def with_value(value: float):
+    def change(message: JointState) -> JointState:
+        message.position[3] = value
+        return message
+
+    return change
+
+
+def without_last(message: JointState) -> JointState:
+    message.name, message.position = list(message.name)[:-1], list(message.position)[:-1]
     return message
 
 
@@ -134,15 +160,30 @@ def with_nan(message: JointState) -> JointState:
     "changes",
     [
         {"change_image": wrong(encoding="16UC1")},
-        {"change_image": wrong(encoding="bayer_rggb8")},
+        {"change_image": wrong(encoding="8UC3")},
         {"change_image": wrong(height=48)},
         {"change_image": wrong(step=17)},
-        {"change_image": from_the_past},
-        {"change_state": with_nan},
+        {"change_image": shifted_s(-100)},
+        {"change_image": shifted_s(100)},
+        {"change_state": with_value(float("nan"))},
+        {"change_state": with_value(float("inf"))},
         {"change_state": wrong(name=["a"] * 7)},
+        {"change_state": without_last},
         {"change_state": wrong(name=[], position=[])},
     ],
-    ids=["16UC1", "bayer", "size", "step", "other clock", "nan", "names", "empty"],
+    ids=[
+        "16UC1",
+        "8UC3",
+        "aspect",
+        "step",
+        "past-clock",
+        "future-clock",
+        "nan",
+        "infinite",
+        "names",
+        "missing",
+        "empty",
+    ],
 )
 def test_bad_input_is_refused_counted_and_never_moves_the_robot(robot: Robot, changes: dict) -> None:  # type: ignore[type-arg]
     def refused() -> int:

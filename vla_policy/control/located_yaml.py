@@ -126,11 +126,11 @@ class YamlSection:
         return {name: named.section(name) for name in named.keys}
 
     def error(self, key: str, message: str) -> ConfigurationError:
-        """Returns the error for a key of this mapping."""
+        """Returns the error for a key of this mapping, "" for the mapping itself."""
         return ConfigurationError(f"{self.path}:{self._lines.get(key, self.line)}: {self._place(key)}: {message}")
 
     def _place(self, key: str) -> str:
-        return f"{self.name}.{key}" if self.name else key
+        return ".".join(filter(None, (self.name, key)))
 
     def _node(self, key: str) -> yaml.Node:
         if key not in self._values:

@@ -11,17 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from vla_policy.control.robot import Dimension
+from vla_policy.control.images import ImageError, decode_file, decode_pixels, fit_to
+from vla_policy.control.robot import COMPRESSED_IMAGE, Camera, Dimension
 from vla_policy.types import ActionChunk
 
-# Encoding -> bytes a pixel, and which of them are red, green and blue.
-ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-}
 _UNIFORM_NS = 1_000  # points of a trajectory may be this far from equal spacing
 
 
@@ -54,6 +47,14 @@ class ImageMessage(Protocol):
 
     @property
     def data(self) -> Any: ...  # noqa: D102
+
+
+@runtime_checkable
+class CompressedImageMessage(Protocol):
+    """``sensor_msgs/msg/CompressedImage``."""
+
+    format: str
+    data: Any
 
 
 @runtime_checkable
@@ -90,25 +91,25 @@ def time_to_ns(stamp: TimeMessage) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
-def image_to_array(message: ImageMessage, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns a picture as uint8 (h, w, 3) RGB, whatever the order of its channels and the padding of its rows.
+def picture_of(message: ImageMessage | CompressedImageMessage, camera: Camera) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns a camera's picture as uint8 (h, w, 3) RGB of the size in the robot file.
+
+    Args:
+        message: of the type that the robot file gives the camera.
+        camera: what the robot file says.
 
     Raises:
-        MessageError: another size or encoding, or less data than the header says.
+        MessageError: an encoding or file type that is not supported, torn data, or another aspect ratio and nothing
+            said about it.
     """
-    if message.encoding not in ENCODINGS:
-        raise MessageError(f"encoding {message.encoding!r} is not supported; it is one of {', '.join(ENCODINGS)}")
-    if (message.height, message.width) != (height, width):
-        raise MessageError(f"pictures are {height} x {width} (h x w); got {message.height} x {message.width}")
-    channels, order = ENCODINGS[message.encoding]
-    if message.step < width * channels or len(message.data) < message.step * height:
-        raise MessageError(
-            f"a {height} x {width} {message.encoding} picture needs rows of at least {width * channels} bytes and step "
-            f"x height bytes of data; got step {message.step} and {len(message.data)} bytes"
-        )
-    rows = np.frombuffer(message.data, np.uint8, count=message.step * height).reshape(height, message.step)
-    pixels = rows[:, : width * channels].reshape(height, width, channels)
-    return np.ascontiguousarray(pixels[..., order])
+    try:
+        if camera.source.type == COMPRESSED_IMAGE:
+            pixels = decode_file(message.data, message.format)  # type: ignore[union-attr]
+        else:
+            pixels = decode_pixels(message.data, message.encoding, message.height, message.width, message.step)  # type: ignore[union-attr]
+        return fit_to(pixels, camera.height, camera.width, camera.fit)
+    except ImageError as error:
+        raise MessageError(str(error)) from error
 
 
 def joint_state_to_vector(message: JointStateMessage, dimensions: Sequence[Dimension]) -> Float32[np.ndarray, " s"]:

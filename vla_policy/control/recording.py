@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vla_policy.control.alignment import AlignedObservation, ObservationAligner, camera_input, robot_inputs, state_input
 from vla_policy.control.executor import ChunkExecutor, to_nanoseconds
+from vla_policy.control.planner import MAX_INSTRUCTION_CHARACTERS
 from vla_policy.control.robot import Robot
 from vla_policy.types import ActionChunk
 
@@ -65,6 +66,16 @@ class EpisodeRecorder:
         self._instructions: list[tuple[int, str]] = []
         self._problems: list[str] = []
 
+    @property
+    def frames(self) -> int:
+        """Frames with an action so far."""
+        return len(self._frames)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why these messages make no demonstration, as far as it shows already."""
+        return tuple(self._problems)
+
     def observe(self, name: str, value: np.ndarray, stamp_ns: int, now_ns: int) -> None:
         """Takes in a picture or a part of the state.
 
@@ -86,15 +97,29 @@ class EpisodeRecorder:
             self._take(found)
 
     def command(self, topic: str, chunk: ActionChunk, now_ns: int) -> None:
-        """Takes in a trajectory of an action topic, of the topic's dimensions."""
+        """Takes in a trajectory of an action topic, of the topic's dimensions.
+
+        One that is stamped 0 starts when it comes, as for a ``joint_trajectory_controller``.
+        """
         self._advance(now_ns)
+        if chunk.t0_s == 0.0:
+            chunk = replace(chunk, t0_s=now_ns / 1e9)
         executor = self._executors.setdefault(topic, ChunkExecutor(chunk.actions[0]))
         executor.replace(chunk, now_ns / 1e9)
 
     def instruct(self, text: str, now_ns: int) -> None:
         """Takes in an instruction."""
         self._advance(now_ns)
-        self._instructions.append((now_ns, text.strip()))
+        text = text.strip()
+        if len(text) > MAX_INSTRUCTION_CHARACTERS:
+            self._problems.append(
+                f"an instruction has at most {MAX_INSTRUCTION_CHARACTERS} characters; got {len(text)}"
+            )
+        self._instructions.append((now_ns, text))
+
+    def refuse(self, reason: str) -> None:
+        """Takes note of a message that cannot be used: there will be no demonstration."""
+        self._problems.append(reason)
 
     def finish(self) -> Recording:
         """Returns the frames.
@@ -106,7 +131,7 @@ class EpisodeRecorder:
         if self._candidate is not None and self._distance_ns(self._candidate) <= _TOLERANCE * self._period_ns:
             self._add(self._candidate)
         self._advance(None)
-        problems = self._problems
+        problems = list(self._problems)
         if self._last_ns is not None and self._latest_ns > self._last_ns + (1 + _TOLERANCE) * self._period_ns:
             gaps = "; ".join(self._aligner.gaps(self._now_ns).values())
             problems.append(
@@ -164,6 +189,8 @@ class EpisodeRecorder:
 
     def _advance(self, now_ns: int | None) -> None:
         """Gives every frame its action whose control period is over before now; None is the end of time."""
+        if now_ns is not None and now_ns < self._now_ns:
+            self._problems.append(f"time went back from {self._now_ns / 1e9:.3f} s to {now_ns / 1e9:.3f} s")
         self._now_ns = self._now_ns if now_ns is None else now_ns
         while self._waiting:
             due_ns = self._waiting[0].stamp_ns + self._period_ns

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
+from vla_policy.control.images import FITS
 from vla_policy.control.located_yaml import YamlSection
 from vla_policy.embodiment import Channel, Embodiment
 
-CAMERA_TYPES = ("sensor_msgs/msg/Image",)
+IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+CAMERA_TYPES = (IMAGE, COMPRESSED_IMAGE)
 STATE_TYPES = ("sensor_msgs/msg/JointState",)
 ACTION_TYPES = ("trajectory_msgs/msg/JointTrajectory",)
 UNITS = ("rad", "m", "s", "1")
 CONTROL_MODES = ("joint_position",)
+_TOPIC = re.compile(r"(~?/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)  # design.ros2.org/articles/topic_and_service_names
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,22 @@ class Source:
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera: uint8 RGB pictures of (height, width) pixels."""
+    """One camera: pictures of any size, handed on as uint8 RGB of (height, width) pixels.
+
+    Args:
+        name: name in the dataset and the checkpoint.
+        source: how its messages arrive.
+        height: rows that the policy is trained with.
+        width: columns that the policy is trained with.
+        fit: what is done with pictures of another aspect ratio, see `vla_policy.control.images.fit_to`; None: they are
+            refused.
+    """
 
     name: str
     source: Source
     height: int
     width: int
+    fit: str | None
 
 
 @dataclass(frozen=True)
@@ -185,25 +199,57 @@ def read_robot(path: str | Path) -> Robot:
         name=top.text("robot"),
         control_mode=top.text("control_mode", choices=CONTROL_MODES),
         rate_hz=top.number("rate_hz", minimum=0.1, maximum=1000.0),
-        instruction_topic=instruction.text("topic"),
+        instruction_topic=_topic(instruction),
         cameras=tuple(_camera(name, s) for name, s in top.sections("cameras").items()) if "cameras" in top else (),
         state=tuple(_state(name, s) for name, s in top.sections("state").items()),
         action=tuple(_action(name, s) for name, s in top.sections("action").items()),
     )
-    for key, dimensions in (("state", robot.state_dimensions), ("action", robot.action_dimensions)):
-        names = [dimension.name for dimension in dimensions]
-        for name in names:
-            if names.count(name) > 1:
-                raise top.error(key, f"dimension {name!r} is in two channels; names are unique")
+    _require_consistent(top, robot)
     return robot
+
+
+def _require_consistent(top: YamlSection, robot: Robot) -> None:
+    """Checks what only shows when the parts of a file are seen together."""
+    types: dict[str, str] = {robot.instruction_topic: "std_msgs/msg/String"}
+    channels: dict[tuple[str, str], str] = {}  # (state or action, dimension) -> channel
+    joints: dict[tuple[str, str], str] = {}  # (action topic, joint) -> dimension
+    units = {dimension.name: dimension.unit for dimension in robot.state_dimensions}
+    for kind in ("cameras", "state", "action"):
+        for channel, section in top.sections(kind).items() if kind in top else ():
+            topic, message_type = section.text("topic"), section.text("type")
+            if types.setdefault(topic, message_type) != message_type:
+                raise section.error("type", f"{topic} carries {types[topic]} in this file; a topic has one type")
+            for name, part in section.sections("dimensions").items() if kind != "cameras" else ():
+                if (kind, name) in channels:
+                    raise part.error("", f"{kind}.{channels[kind, name]} has this name, too; names are unique")
+                channels[kind, name] = channel
+                if kind == "state":
+                    continue
+                joint = part.text("joint", default=name)
+                if (topic, joint) in joints:
+                    raise part.error("joint", f"{joint!r} is {joints[topic, joint]} on {topic}; a message has it once")
+                joints[topic, joint] = name
+                if part.text("unit") != units.get(name, part.text("unit")):
+                    raise part.error("unit", f"the state's {name} is in {units[name]!r}; the action's must be the same")
+                if "max_jump" in part and name not in units:
+                    raise part.error("max_jump", f"no state channel measures {name}: a jump cannot be seen")
 
 
 _SOURCE_KEYS = ("topic", "type", "reliability", "depth", "stamp", "alignment", "tolerance_s", "max_age_s", "on_gap")
 
 
+def _topic(section: YamlSection) -> str:
+    topic = section.text("topic")
+    if not _TOPIC.fullmatch(topic):
+        raise section.error(
+            "topic", f"{topic!r} is no topic name: words of letters, digits and _, not led by a digit, parted by /"
+        )
+    return topic
+
+
 def _source(section: YamlSection, types: tuple[str, ...]) -> Source:
     return Source(
-        topic=section.text("topic"),
+        topic=_topic(section),
         type=section.text("type", choices=types),
         reliability=section.text("reliability", default="best_effort", choices=("best_effort", "reliable")),
         depth=section.whole("depth", default=5, minimum=1, maximum=1000),
@@ -216,9 +262,14 @@ def _source(section: YamlSection, types: tuple[str, ...]) -> Source:
 
 
 def _camera(name: str, section: YamlSection) -> Camera:
-    section.allow(*_SOURCE_KEYS, "height", "width")
-    size = {key: section.whole(key, minimum=1, maximum=10_000) for key in ("height", "width")}
-    return Camera(name, _source(section, CAMERA_TYPES), **size)
+    section.allow(*_SOURCE_KEYS, "height", "width", "fit")
+    return Camera(
+        name,
+        _source(section, CAMERA_TYPES),
+        height=section.whole("height", minimum=1, maximum=10_000),
+        width=section.whole("width", minimum=1, maximum=10_000),
+        fit=section.text("fit", choices=FITS) if "fit" in section else None,
+    )
 
 
 def _state(name: str, section: YamlSection) -> StateChannel:
@@ -255,7 +306,7 @@ def _action(name: str, section: YamlSection) -> ActionChannel:
             )
         )
     return ActionChannel(
-        name, section.text("topic"), section.text("type", choices=ACTION_TYPES), tuple(dimensions)
+        name, _topic(section), section.text("type", choices=ACTION_TYPES), tuple(dimensions)
     )  # fmt: skip
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.rosbag2 import ReaderError
 from rosbags.serde import SerdeError
@@ -16,20 +15,10 @@ from rosbags.typesys import Stores, get_typestore
 from vla_datasets.convert.foreign import ForeignError, natural_order
 from vla_datasets.convert.formats import BAG_SUFFIXES
 from vla_datasets.schema import Episode
-from vla_policy.control.alignment import camera_input, state_input
-from vla_policy.control.messages import (
-    image_to_array,
-    joint_state_to_vector,
-    time_to_ns,
-    trajectory_to_chunk,
-)
+from vla_policy.control.recorded_topics import recorded_topics
 from vla_policy.control.recording import EpisodeRecorder
 from vla_policy.control.robot import Robot
 from vla_policy.embodiment import Embodiment
-
-STRING = "std_msgs/msg/String"
-# What is done with a message of a topic: (recorder, message, time it came in).
-_Take = Callable[[EpisodeRecorder, Any, int], None]
 
 
 class BagDataset:
@@ -76,15 +65,17 @@ class BagDataset:
                 demonstration; names bag, topic and time.
         """
         bag = self._bags[source_id]
-        takes = self._takes()
+        topics = recorded_topics(self._robot)
+        if self._instruction:
+            del topics[self._robot.instruction_topic]
         with _opened(bag) as reader:
-            connections = self._connections(reader, bag, takes)
+            connections = self._connections(reader, bag, {topic: found.type for topic, found in topics.items()})
             recorder: EpisodeRecorder | None = None
             for connection, now_ns, raw in reader.messages(connections):
                 recorder = recorder or EpisodeRecorder(self._robot, now_ns)
                 try:
                     message = reader.deserialize(raw, connection.msgtype)
-                    for take in takes[connection.topic]:
+                    for take in topics[connection.topic].takes:
                         take(recorder, message, now_ns)
                 except (ValueError, SerdeError) as error:
                     raise ForeignError(f"{bag}: {connection.topic} at {now_ns / 1e9:.3f} s: {error}") from error
@@ -107,49 +98,7 @@ class BagDataset:
             success=self._success,
         )
 
-    def _takes(self) -> dict[str, list[_Take]]:
-        """Returns topic -> what is done with its messages."""
-        takes: dict[str, list[_Take]] = {}
-
-        def observe(topic: str, name: str, convert: Callable[[Any], np.ndarray]) -> None:
-            def take(recorder: EpisodeRecorder, message: Any, now_ns: int) -> None:
-                recorder.observe(name, convert(message), time_to_ns(message.header.stamp), now_ns)
-
-            takes.setdefault(topic, []).append(take)
-
-        for camera in self._robot.cameras:
-            height, width = camera.height, camera.width
-            observe(
-                camera.source.topic,
-                camera_input(camera.name),
-                lambda message, h=height, w=width: image_to_array(message, h, w),
-            )
-        for channel in self._robot.state:
-            observe(
-                channel.source.topic,
-                state_input(channel.name),
-                lambda message, dimensions=channel.dimensions: joint_state_to_vector(message, dimensions),
-            )
-        for topic in self._robot.action_topics:
-
-            def command(recorder: EpisodeRecorder, message: Any, now_ns: int, topic: str = topic) -> None:
-                recorder.command(topic, trajectory_to_chunk(message, self._robot.on_topic(topic)), now_ns)
-
-            takes.setdefault(topic, []).append(command)
-        if not self._instruction:
-
-            def instruct(recorder: EpisodeRecorder, message: Any, now_ns: int) -> None:
-                recorder.instruct(message.data, now_ns)
-
-            takes.setdefault(self._robot.instruction_topic, []).append(instruct)
-        return takes
-
-    def _connections(self, reader: AnyReader, bag: Path, takes: dict[str, list[_Take]]) -> list[Any]:
-        wanted = {camera.source.topic: camera.source.type for camera in self._robot.cameras}
-        wanted |= {channel.source.topic: channel.source.type for channel in self._robot.state}
-        wanted |= {channel.topic: channel.type for channel in self._robot.action}
-        if self._robot.instruction_topic in takes:
-            wanted[self._robot.instruction_topic] = STRING
+    def _connections(self, reader: AnyReader, bag: Path, wanted: dict[str, str]) -> list[Any]:
         missing = sorted(set(wanted) - set(reader.topics))
         if missing:
             there = ", ".join(f"{topic} ({info.msgcount})" for topic, info in sorted(reader.topics.items()))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,11 @@ def test_the_tabletop_file_describes_the_arm_in_order() -> None:
         ("lower: 0.0, upper: 1.0", "lower: 1.0, upper: 0.0", ["gripper_opening.upper", "from 1 to"]),
         ("control_mode: joint_position", "control_mode: [a]", ["control_mode", "single value"]),
         ("robot: ur5e_tabletop", "robot: ''", ["robot", "expected a text"]),
+        ("rate_hz: 10.0", "rate_hz: .nan", ["rate_hz", "from 0.1 to 1000"]),
+        ("type: sensor_msgs/msg/Image", "type: sensor_msgs/msg/Imagee", ["did you mean 'sensor_msgs/msg/Image'"]),
+        ("width: 96", "fit: corp\n    width: 96", ["cameras.front.fit", "did you mean 'crop'"]),
+        ("topic: /camera/front/image_raw", "topic: /camera front", ["cameras.front.topic", "is no topic name"]),
+        ("topic: /camera/front/image_raw", "topic: /2nd", ["cameras.front.topic", "is no topic name"]),
     ],
 )
 def test_mistakes_are_pointed_at(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
@@ -52,7 +58,7 @@ def test_mistakes_are_pointed_at(tmp_path: Path, old: str, new: str, words: list
     with pytest.raises(ConfigurationError) as caught:
         read_robot(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}:{line_of(broken, new)}: ")
+    assert message.startswith(f"{path}:{line_of(broken, new.splitlines()[0])}: ")
     for word in words:
         assert word in message
 
@@ -65,10 +71,66 @@ def test_missing_keys_twice_given_keys_and_non_yaml_are_errors(tmp_path: Path) -
         ("robot: [", "not a YAML file"),
         ("- 1", "must be a mapping"),
         ("", "must be a mapping"),
-        (TABLETOP.read_text().replace("      gripper_opening: {unit", "      elbow_joint: {unit", 1), "two channels"),
     ):
         path.write_text(text)
         with pytest.raises(ConfigurationError, match=words):
             read_robot(path)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
         read_robot(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "words"),
+    [
+        (
+            "topic: /camera/wrist/image_raw\n    type: sensor_msgs/msg/Image",
+            "topic: /joint_states\n    type: sensor_msgs/msg/Image",
+            "type: sensor_msgs/msg/JointState",
+            "state.arm.type: /joint_states carries sensor_msgs/msg/Image",
+        ),
+        (
+            'gripper_opening: {unit: "1", joint: gripper_opening, scale',
+            'elbow_joint: {unit: "1", joint: gripper_opening, scale',
+            'elbow_joint: {unit: "1", joint: gripper_opening, scale',
+            "state.gripper.dimensions.elbow_joint: state.arm has this name, too",
+        ),
+        (
+            'unit: "1", joint: gripper_opening, lower',
+            'unit: "1", joint: elbow_joint, lower',
+            'unit: "1", joint: elbow_joint, lower',
+            "action.gripper.dimensions.gripper_opening.joint: 'elbow_joint' is elbow_joint on",
+        ),
+        (
+            'unit: "1", joint: gripper_opening, lower',
+            "unit: m, joint: gripper_opening, lower",
+            "unit: m, joint: gripper_opening, lower",
+            "gripper_opening.unit: the state's gripper_opening is in '1'",
+        ),
+        (
+            "      elbow_joint: {unit: rad}",
+            "      elbow: {unit: rad}",
+            "elbow_joint: {unit: rad, lower",
+            "max_jump: no state channel measures elbow_joint",
+        ),
+    ],
+)
+def test_parts_that_contradict_each_other_are_pointed_at(
+    tmp_path: Path, old: str, new: str, where: str, words: str
+) -> None:
+    text = TABLETOP.read_text()
+    assert old in text
+    path = tmp_path / "robot.yaml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ConfigurationError, match=re.escape(words)) as caught:
+        read_robot(path)
+    assert str(caught.value).startswith(f"{path}:{line_of(path.read_text(), where)}: ")
+
+
+def test_the_ros2_control_example_turns_the_gripper_around() -> None:
+    robot = read_robot(TABLETOP.with_name("ros2_control_arm.yaml"))
+    assert robot.embodiment.cameras == {"scene": (224, 224), "wrist": (224, 224)}
+    assert robot.embodiment.state == robot.embodiment.action
+    assert [len(robot.on_topic(topic)) for topic in robot.action_topics] == [6, 1]
+    for dimension in (robot.state_dimensions[-1], robot.action_dimensions[-1]):
+        angles = np.array([0.0, 0.8])
+        np.testing.assert_allclose(dimension.scale * angles + dimension.offset, [1.0, 0.0])
