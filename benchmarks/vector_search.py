@@ -66,7 +66,7 @@ def measure(
     """
     faiss.omp_set_num_threads(threads)
     torch.set_num_threads(threads)
-    figures: dict[str, Any] = {"data": __doc__.split("\n\n")[2].replace("\n", " "), "k": K, "batch": queries}
+    figures: dict[str, Any] = {"data": str(__doc__).split("\n\n")[2].replace("\n", " "), "k": K, "batch": queries}
     figures |= {"width": width, "threads": threads}
     build_s_per_row: dict[str, float] = {}
     for count in counts:

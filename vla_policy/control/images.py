@@ -58,7 +58,7 @@ def decode_pixels(
     least = 2 if encoding.startswith("bayer") else 1
     if height < least or width < least:
         raise ImageError(f"a {encoding} picture has at least {least} x {least} pixels; got {height} x {width} (h x w)")
-    size = memoryview(data).nbytes
+    size = memoryview(data).nbytes  # pyright: ignore[reportArgumentType]
     if step < width * pixel_bytes or size < step * height:
         raise ImageError(
             f"a {height} x {width} {encoding} picture needs rows of at least {width * pixel_bytes} bytes and step x "
@@ -86,7 +86,7 @@ def decode_file(data: bytes | memoryview | np.ndarray, description: str) -> UInt
             f"format {description!r}: channels stored as {order[1]} are not supported; a picture file is stored as "
             f"{', '.join(filter(None, _STORED_ORDERS))}"
         )
-    raw = bytes(memoryview(data))
+    raw = bytes(memoryview(data))  # pyright: ignore[reportArgumentType]
     kind = next((kind for kind, (first, _) in _FILE_TYPES.items() if raw.startswith(first)), None)
     if kind is None:
         raise ImageError(f"format {description!r}: expected a JPEG or PNG file; got {len(raw)} bytes of something else")

@@ -53,8 +53,11 @@ class ImageMessage(Protocol):
 class CompressedImageMessage(Protocol):
     """``sensor_msgs/msg/CompressedImage``."""
 
-    format: str
-    data: Any
+    @property
+    def format(self) -> str: ...  # noqa: D102
+
+    @property
+    def data(self) -> Any: ...  # noqa: D102
 
 
 @runtime_checkable

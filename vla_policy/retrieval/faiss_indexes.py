@@ -37,10 +37,10 @@ class FaissIndex(LocalIndex):
         self, width: int, model: str, *, location: str | Path | None = None, attributes: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(width, model, location=location, attributes=attributes)
-        self._engine: faiss.Index | None = None
+        self._engine: Any = None  # faiss's types know the base class alone
 
     @property
-    def engine(self) -> faiss.Index:
+    def engine(self) -> Any:
         """The faiss index, row i at position i; made by the first `add`.
 
         Raises:
@@ -98,7 +98,7 @@ class FaissIndex(LocalIndex):
     def _memory_map_flag(self) -> int:
         return _faiss().IO_FLAG_MMAP_IFC
 
-    def _build(self, count: int) -> faiss.Index:
+    def _build(self, count: int) -> Any:
         """Returns an empty engine, given the size of the first batch."""
         raise NotImplementedError
 
@@ -117,7 +117,7 @@ class ExactIndex(FaissIndex):
         """Memory of the rows."""
         return self._rows * self.width * 4
 
-    def _build(self, count: int) -> faiss.Index:
+    def _build(self, count: int) -> Any:
         return _faiss().IndexFlatIP(self.width)
 
     def _drop(self, positions: Int64[np.ndarray, " n"]) -> None:
@@ -178,7 +178,7 @@ class IvfIndex(FaissIndex):
         """Memory of the rows, their positions and the centres of the cells."""
         return self._rows * (self.engine.code_size + 8) + self.engine.nlist * self.width * 4
 
-    def _build(self, count: int) -> faiss.Index:
+    def _build(self, count: int) -> Any:
         faiss = _faiss()
         lists = self._lists or max(1, min(round(4 * math.sqrt(count)), count // _TRAINING_ROWS_PER_LIST))
         if count < lists:
@@ -270,7 +270,7 @@ class HnswIndex(FaissIndex):
         links = 4 * graph.neighbors.size() + 8 * graph.offsets.size() + 4 * graph.levels.size()
         return self._rows * self.engine.storage.sa_code_size() + links
 
-    def _build(self, count: int) -> faiss.Index:
+    def _build(self, count: int) -> Any:
         faiss = _faiss()
         if self._storage == "float32":
             engine = faiss.IndexHNSWFlat(self.width, self._neighbors, faiss.METRIC_INNER_PRODUCT)

@@ -36,10 +36,10 @@ def ranked_relevance(
     without = np.flatnonzero(~relevant.any(axis=1))
     if without.size:
         raise ValueError(f"every query needs a relevant item; {without.size} have none, the first is {without[0]}")
-    k = scores.shape[1] if k is None else k
-    if not 1 <= k <= scores.shape[1]:
-        raise ValueError(f"k lies in [1, {scores.shape[1]}]; got {k}")
-    order = np.lexsort((relevant, -scores), axis=1)[:, :k]
+    count = scores.shape[1] if k is None else k
+    if not 1 <= count <= scores.shape[1]:
+        raise ValueError(f"k lies in [1, {scores.shape[1]}]; got {count}")
+    order = np.lexsort((relevant, -scores), axis=1)[:, :count]
     return np.take_along_axis(relevant, order, axis=1)
 
 

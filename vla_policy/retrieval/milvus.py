@@ -71,7 +71,7 @@ class MilvusIndex(VectorIndex):
         """
         if is_embedded(location) and not Path(location).exists():
             raise FileNotFoundError(f"no index at {location}; `vla index` makes one")
-        client = _connect(location, token)
+        client: Any = _connect(location, token)  # its types mix in the asynchronous client
         if not client.has_collection(collection):
             names = ", ".join(client.list_collections()) or "none"
             client.close()
