@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -15,7 +15,7 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
@@ -169,7 +169,7 @@ class PolicyNode(LifecycleNode):
             self._policy.predict(dict(images), state, "warm up", 0.0)
 
     def _subscribe_camera(self, camera: Camera) -> Subscription:
-        def on_image(message: Image | CompressedImage) -> None:
+        def on_image(message: Any) -> None:  # of the camera's type
             self._take(camera_input(camera.name), partial(picture_of, message, camera), message.header.stamp)
 
         kind = MESSAGE_TYPES[camera.source.type]
