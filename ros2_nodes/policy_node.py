@@ -178,7 +178,7 @@ class PolicyNode(LifecycleNode):
             self._policy.predict(dict(images), state, "warm up", 0.0)
 
     def _subscribe_camera(self, camera: Camera) -> Subscription:
-        def on_image(message: Any) -> None:
+        def on_image(message: Any) -> None:  # of the camera's type
             self._take(camera_input(camera.name), partial(picture_of, message, camera), message.header.stamp)
 
         kind = MESSAGE_TYPES[camera.source.type]

@@ -113,6 +113,10 @@ class Operator:
         self.wait_for(lambda: all(client.service_is_ready() for client in self._clients.values()))
         self.pause(1.0)  # the other side discovers, too
 
+    def words(self) -> dict[str, str]:
+        """Returns what the recorder said last about itself."""
+        return {pair.key: pair.value for pair in self.diagnostics[-1].status[0].values}
+
     def call(self, name: str, *, success: bool = True) -> tuple[bool, str]:
         request = SetBool.Request(data=success) if name == "stop" else Trigger.Request()
         future = self._clients[name].call_async(request)
@@ -159,7 +163,7 @@ class Bench:
         self.operator = Operator(domain, self.robot)
         self.operator.discover()
 
-    def start(self, name: str, **parameters: str) -> None:
+    def start(self, name: str, **parameters: str | float) -> None:
         values = {"robot_file": str(self.robot_file), "store": str(self.store), "diagnostics_period_s": 0.1}
         values |= parameters
         self.children.start(name, command(RECORDER, values))
@@ -300,11 +304,14 @@ def test_a_killed_recorder_loses_nothing_that_was_stored(bench: Bench, tmp_path:
     ended = bench.wait_for_end("recorder")
     assert "recorder ended with exit code 2" in ended
     assert "do not fit together" in ended
-    bench.start("recorder", task="hold")
+    bench.start("recorder", task="hold", max_episode_s=3.0)
     operator.discover()
     assert operator.call("start")[0], "the instruction is still in force"
     operator.play(2)
     assert operator.call("stop")[0]
+    assert operator.call("start")[0]
+    operator.wait_for(lambda: "not stopped within max_episode_s 3 s" in operator.words()["last_result"])
+    assert operator.call("stop") == (False, "no episode is under way")
     store = bench.episodes()
     store.verify()
     assert [episode.task for episode in store.episodes[len(stored) :]] == ["hold"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,15 +34,13 @@ class ImageError(ValueError):
     """Raised for a picture that cannot be used; the message says what was expected and what came."""
 
 
-def decode_pixels(
-    data: bytes | memoryview | np.ndarray, encoding: str, height: int, width: int, step: int
-) -> UInt8[np.ndarray, "h w 3"]:
+def decode_pixels(data: Any, encoding: str, height: int, width: int, step: int) -> UInt8[np.ndarray, "h w 3"]:
     """Returns uncompressed pixels as uint8 (h, w, 3) RGB.
 
     A grey picture gets three equal channels, an alpha channel is dropped, a Bayer pattern is demosaiced bilinearly.
 
     Args:
-        data: at least height * step bytes; rows may be padded.
+        data: a buffer (bytes, array, ...) of at least height * step bytes; rows may be padded.
         encoding: one of `ENCODINGS`; only 8 bits a channel, because a depth or 16-bit picture has no natural range.
         height: rows.
         width: pixels a row.
@@ -58,7 +57,7 @@ def decode_pixels(
     least = 2 if encoding.startswith("bayer") else 1
     if height < least or width < least:
         raise ImageError(f"a {encoding} picture has at least {least} x {least} pixels; got {height} x {width} (h x w)")
-    size = memoryview(data).nbytes  # pyright: ignore[reportArgumentType]
+    size = memoryview(data).nbytes
     if step < width * pixel_bytes or size < step * height:
         raise ImageError(
             f"a {height} x {width} {encoding} picture needs rows of at least {width * pixel_bytes} bytes and step x "
@@ -69,11 +68,11 @@ def decode_pixels(
     return np.array(pixels, order="C") if conversion is None else cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
 
 
-def decode_file(data: bytes | memoryview | np.ndarray, description: str) -> UInt8[np.ndarray, "h w 3"]:
+def decode_file(data: Any, description: str) -> UInt8[np.ndarray, "h w 3"]:
     """Returns a JPEG or PNG file of 8 bits a channel as uint8 (h, w, 3) RGB; an orientation in its EXIF is not applied.
 
     Args:
-        data: the file's bytes.
+        data: a buffer with the file's bytes.
         description: the ``format`` of a ``sensor_msgs/msg/CompressedImage``: ``jpeg``, ``png``, or what image_transport
             writes, e.g. ``rgb8; jpeg compressed bgr8``.
 
@@ -86,7 +85,7 @@ def decode_file(data: bytes | memoryview | np.ndarray, description: str) -> UInt
             f"format {description!r}: channels stored as {order[1]} are not supported; a picture file is stored as "
             f"{', '.join(filter(None, _STORED_ORDERS))}"
         )
-    raw = bytes(memoryview(data))  # pyright: ignore[reportArgumentType]
+    raw = bytes(memoryview(data))
     kind = next((kind for kind, (first, _) in _FILE_TYPES.items() if raw.startswith(first)), None)
     if kind is None:
         raise ImageError(f"format {description!r}: expected a JPEG or PNG file; got {len(raw)} bytes of something else")
