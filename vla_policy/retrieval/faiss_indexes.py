@@ -40,7 +40,7 @@ class FaissIndex(LocalIndex):
         self._engine: faiss.Index | None = None
 
     @property
-    def engine(self) -> faiss.Index:
+    def engine(self) -> Any:
         """The faiss index, row i at position i; made by the first `add`.
 
         Raises:
