@@ -140,7 +140,7 @@ def _judge(embedder: Embedder, judged: Frames) -> dict[str, Any]:
     enough = judged.holds.sum(axis=0) >= K
     figures: dict[str, Any] = {"unanswerable_queries": int((~enough).sum() * len(ALL_FACTS[0].phrasings))}
     for group, is_held_out in (("training_facts", False), ("held_out_facts", True)):
-        chosen = [i for i in np.flatnonzero(enough).tolist() if _HELD_OUT[i] == is_held_out]
+        chosen = [i for i in range(len(ALL_FACTS)) if enough[i] and _HELD_OUT[i] == is_held_out]
         by_relation = {r: [i for i in chosen if ALL_FACTS[i].relation == r] for r in RELATIONS}
         groups = {"all": chosen, **{r: found for r, found in by_relation.items() if found}}
         figures[group] = {key: _score(embedder, images, judged.holds, found) for key, found in groups.items() if found}

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def index(
     store: tyro.conf.Positional[Path],
+    embedder: Path,
     out: str = "outputs/index",
-    embedder: Path = Path("checkpoints/frames"),
     kind: str = "exact",
     camera: str = "",
     every: int = 2,
@@ -25,8 +25,8 @@ def index(
 
     Args:
         store: directory of the demonstration store.
+        embedder: directory of a dual encoder; `python benchmarks/frame_retrieval.py` trains one into checkpoints/frames.
         out: directory of the new index; for milvus a file *.db or a cluster's URI.
-        embedder: directory of the dual encoder.
         kind: exact, shortlist, ivf, hnsw or milvus.
         camera: whose pictures; the store's first camera when left out.
         every: take one frame of so many.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vla_policy.attention import CrossAttention, FeedForward, LayerNorm
 from vla_policy.encoders.vision import pixel_positions
 
-QUERIES = 4  # what to do, with what, to or onto what, and one to spare
+_QUERIES = 4  # what to do, with what, to or onto what, and one to spare
 _LOOKS = 2  # heatmaps per word and camera
 _VALUES = 16  # features that a heatmap brings along
 
@@ -67,13 +67,13 @@ class WordPooling(nn.Module):
     def __init__(self, inputs: int, width: int, heads: int) -> None:
         super().__init__()
         self.project = nn.Linear(inputs, width)
-        self.queries = nn.Parameter(torch.randn(QUERIES, width))
+        self.queries = nn.Parameter(torch.randn(_QUERIES, width))
         self.attention = CrossAttention(width, heads)
         self.norm = LayerNorm(width)
         self.feedforward = FeedForward(width, ratio=2)
 
     def forward(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b n d"]:
-        """Returns `QUERIES` tokens per instruction; finite also where no word is valid."""
+        """Returns `_QUERIES` tokens per instruction; finite also where no word is valid."""
         words = self.project(words)
         found = self.attention(self.queries.to(words.dtype).expand(len(words), -1, -1), words, mask)
         return found + self.feedforward(self.norm(found))

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vla_policy.encoders import ConvVisionEncoder, InstructionEncoder, WordPooling
-from vla_policy.encoders.words import QUERIES
 from vla_policy.training.checkpoint import copy_weights
 from vla_policy.training.files import CheckpointError, file_sha256, read_tensors, write_tensors
 
@@ -61,7 +60,7 @@ class DualEncoder(nn.Module):
         self.camera = ConvVisionEncoder(width, _CONDITION, channels=config.vision_channels, keypoints=config.keypoints)
         self.image_head = _head(self.camera.tokens * width, config.width)
         self.words = WordPooling(InstructionEncoder.width, width, heads=4)
-        self.text_head = _head(QUERIES * width, config.width)
+        self.text_head = _head(len(self.words.queries) * width, config.width)
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
         self.bias = nn.Parameter(torch.tensor(-5.0))
 

@@ -52,10 +52,11 @@ class LocalIndex(VectorIndex):
         self.is_read_only = False
         self._generation = ""
         self._ids = np.empty(0, np.int64)  # position -> id, NO_ID where deleted
+        self._empty = 0  # positions without an id: counted, not looked for, because every search asks
         self._sorted: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        return int((self._ids != NO_ID).sum()) if not self.renumbers else len(self._ids)
+        return len(self._ids) - self._empty
 
     @property
     def options(self) -> dict[str, Any]:
@@ -125,6 +126,7 @@ class LocalIndex(VectorIndex):
             _check_file(directory / name, expected, contents=not memory_map)
         generation = manifest["generation"]
         self._ids = np.load(directory / f"ids-{generation}.npy", allow_pickle=False)
+        self._empty = int((self._ids == NO_ID).sum())
         self._sorted = None
         self._read(directory / f"vectors-{generation}.bin", memory_map)
         if len(self) != manifest["count"] or self._rows != len(self._ids):
@@ -151,6 +153,7 @@ class LocalIndex(VectorIndex):
             self._ids = np.delete(self._ids, positions)
         else:
             self._ids[positions] = NO_ID
+            self._empty += len(positions)
         self._sorted = None
 
     def _search(self, rows: Float32[np.ndarray, "b d"], k: int, allowed: Int64[np.ndarray, " m"] | None) -> Hits:
@@ -158,7 +161,7 @@ class LocalIndex(VectorIndex):
         if allowed is not None:
             mask = np.zeros(len(self._ids), bool)
             mask[self._positions(allowed)] = True
-        elif not self.renumbers and (self._ids == NO_ID).any():
+        elif self._empty:
             mask = self._ids != NO_ID
         found = min(k, len(self) if allowed is None else len(allowed))
         scores, positions = self._find(rows, found, mask)

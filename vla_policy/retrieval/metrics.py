@@ -36,10 +36,10 @@ def ranked_relevance(
     without = np.flatnonzero(~relevant.any(axis=1))
     if without.size:
         raise ValueError(f"every query needs a relevant item; {without.size} have none, the first is {without[0]}")
-    count = scores.shape[1] if k is None else k
-    if not 1 <= count <= scores.shape[1]:
-        raise ValueError(f"k lies in [1, {scores.shape[1]}]; got {count}")
-    order = np.lexsort((relevant, -scores), axis=1)[:, :count]
+    ranks = scores.shape[1] if k is None else k
+    if not 1 <= ranks <= scores.shape[1]:
+        raise ValueError(f"k lies in [1, {scores.shape[1]}]; got {ranks}")
+    order = np.lexsort((relevant, -scores), axis=1)[:, :ranks]
     return np.take_along_axis(relevant, order, axis=1)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -73,10 +73,13 @@ class MilvusIndex(VectorIndex):
             raise FileNotFoundError(f"no index at {location}; `vla index` makes one")
         client: Any = _connect(location, token)  # its types mix in the asynchronous client
         if not client.has_collection(collection):
-            names = ", ".join(client.list_collections()) or "none"
+            names = cast(list[str], client.list_collections())
             client.close()
-            raise FileNotFoundError(f"{location} has no collection {collection!r}; it has: {names}")
-        about = client.describe_collection(collection)["properties"].get(_PROPERTY)
+            raise FileNotFoundError(
+                f"{location} has no collection {collection!r}; it has: {', '.join(names) or 'none'}"
+            )
+        # pymilvus declares that these may be coroutines, which only its asynchronous client returns.
+        about = cast(dict[str, Any], client.describe_collection(collection))["properties"].get(_PROPERTY)
         facts = json.loads(about) if about else {}
         if facts.get("format") != FORMAT or facts.get("version") != VERSION:
             client.close()
