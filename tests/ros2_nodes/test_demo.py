@@ -80,7 +80,8 @@ def test_lockstep_is_the_in_process_evaluation_bit_by_bit(checkpoint: Path, tmp_
         expected.failure,
         expected.steps,
     )
-    assert words["holds"] == "0"
+    # Between two episodes in lockstep the clock goes on and the sensors are silent.
+    assert words["holds"] == words.get("holds input_gap", "0")
 
 
 def test_the_demo_writes_its_results_and_fails_below_the_minimum(

@@ -119,8 +119,10 @@ def ros_demo(
         f"[bold]success {rate['rate']:.0%}[/] of {rate['n']} episodes (95% interval {low:.0%} to {high:.0%}), "
         f"image to chunk p50 {latency['p50_ms']} ms, p99 {latency['p99_ms']} ms; {out / 'report.html'}"
     )
-    if int(policy_words.get("holds", 0)):
-        console.print(f"the safety gate held {policy_words['holds']} times, last: {escape(policy_words['last_hold'])}")
+    # Between two episodes in lockstep the clock goes on and the sensors are silent: no fault of anybody's.
+    held = int(policy_words.get("holds", 0)) - (0 if realtime else int(policy_words.get("holds input_gap", 0)))
+    if held:
+        console.print(f"the policy node held {held} times, last: {escape(policy_words['last_hold'])}")
     if rate["rate"] < minimum_success:
         console.print(f"[red]below the minimum of {minimum_success:.0%}[/]")
         return 1

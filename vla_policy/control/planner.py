@@ -224,16 +224,17 @@ class Planner:
     def watch(self, now_ns: int) -> Motion | None:
         """Counts what the robot lacks, and stops it when the policy does not answer; call it regularly.
 
-        Every gap of an input that makes the robot hold is counted once, when it has lasted for a control period (a
-        simulator's clock may jump ahead of its pictures), and so is a chunk that was executed to its end before the
-        next one came. Neither needs a stop: nothing new is asked without inputs, and the motion under way ends within
-        `max_horizon_s` of the observation that it answers.
+        Every gap of an input that makes the robot hold is counted once, when it has kept the policy from being asked
+        for a control period (in lockstep a simulator's clock runs ahead of its pictures); so is a chunk that was
+        executed to its end before the next one came. Neither needs a stop: nothing new is asked without inputs, and the
+        motion under way ends within `max_horizon_s` of the observation that it answers.
 
         Returns:
             The motion that ends the present one where it is, once the answer to the pending question would be refused
             for its age; else None.
         """
-        gaps = self._gaps(now_ns)
+        is_due = self._ask_again or now_ns - self._asked_t0_ns >= self._period_ns
+        gaps = self._gaps(now_ns) if is_due and self._pending is None else {}
         self._gaps_since_ns = {name: self._gaps_since_ns.get(name, now_ns) for name in gaps}
         lasting = {name for name, since_ns in self._gaps_since_ns.items() if now_ns - since_ns >= self._step_ns}
         for name in sorted(lasting - self._counted_gaps):

@@ -104,6 +104,21 @@ def test_a_gap_is_counted_once_and_again_when_it_comes_again() -> None:
         plan.watch((10 * repetition + 7) * SECOND)
 
 
+def test_an_old_input_is_no_gap_until_the_policy_is_to_be_asked() -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    plan.answer(job, chunk(job), SECOND, clock_s=0.0)
+    for tick in range(11, 17):  # a simulator in lockstep executes without showing anything
+        plan.watch(tick * SECOND // 10)
+    job = ask(plan, 16 * SECOND // 10)
+    plan.answer(job, chunk(job), 16 * SECOND // 10, clock_s=0.0)
+    assert plan.monitor.held[INPUT_GAP] == 0
+    for tick in range(17, 25):
+        plan.watch(tick * SECOND // 10)
+    assert plan.monitor.held[INPUT_GAP] > 0
+
+
 def test_the_policy_is_asked_after_the_executed_part_or_when_the_instruction_changes() -> None:
     plan = planner()
     plan.instruct("go")
