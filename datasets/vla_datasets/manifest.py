@@ -19,7 +19,7 @@ from vla_datasets.schema import EpisodeRecord, EpisodeRow, Layout, StoreError, S
 from vla_policy.embodiment import Channel, Embodiment
 
 FORMAT = "vla-zarr"
-VERSION = 1
+VERSION = 2
 
 
 class StoredFile(NamedTuple):

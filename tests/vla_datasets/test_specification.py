@@ -21,7 +21,7 @@ from vla_policy.embodiment import Channel, Embodiment
 def read_store(root: Path) -> tuple[dict, list[dict]]:
     """Returns the manifest's content and the live episodes with their arrays."""
     data = (root / "manifest.json").read_bytes()
-    head = re.fullmatch(rb'\{"format":"vla-zarr","version":1,"sha256":"([0-9a-f]{64})","content":(.*)\}', data)
+    head = re.fullmatch(rb'\{"format":"vla-zarr","version":2,"sha256":"([0-9a-f]{64})","content":(.*)\}', data)
     assert hashlib.sha256(head[2]).hexdigest().encode() == head[1]
     content = json.loads(head[2])
     episodes = []

@@ -194,7 +194,7 @@ def test_open_says_what_is_wrong(store, tmp_path, make_episode):
     cases = {
         "not JSON": good[: len(good) // 2],
         "format 'vla-zarr'": json.dumps({**document, "format": "lerobot"}).encode(),
-        "format version 7": json.dumps({**document, "version": VERSION + 6}).encode(),
+        "format version 7": json.dumps({**document, "version": VERSION + 5}).encode(),
         "own checksum": good.replace(b"task_0", b"task_1"),
         "got 'list'": b"[]",
     }
