@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 from vla_datasets.schema import EpisodeRecord
+from vla_policy.config import nearest
 
 Split = Literal["training", "validation"]
 
@@ -35,9 +35,8 @@ def select_episodes(
         ValueError: an unknown split, a fraction out of range, or a split without episodes.
     """
     if split not in get_args(Split):
-        nearest = difflib.get_close_matches(str(split), get_args(Split), n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"split must be one of {', '.join(get_args(Split))}; got {split!r}{hint}")
+        splits = get_args(Split)
+        raise ValueError(f"split must be one of {', '.join(splits)}; got {split!r}{nearest(str(split), splits)}")
     if not 0 <= validation_fraction < 1:
         raise ValueError(f"validation_fraction must be in [0, 1); got {validation_fraction}")
     chosen = tuple(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from vla_datasets.schema import Stream
 from vla_datasets.source import DemonstrationSource
 from vla_datasets.split import Split
 from vla_datasets.vectors import read_vectors
+from vla_policy.config import nearest
 from vla_policy.embodiment import Channel, Embodiment
 
 STD_FLOOR = 1e-3
@@ -243,9 +243,9 @@ def relative_columns(relative_names: Sequence[str], state: Channel, action: Chan
     for name in relative_names:
         for side, channel in (("action", action), ("state", state)):
             if name not in channel.names:
-                nearest = difflib.get_close_matches(name, channel.names, n=1)
-                hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-                raise ValueError(f"relative action {name!r} is not in the {side} ({channel}){hint}")
+                raise ValueError(
+                    f"relative action {name!r} is not in the {side} ({channel}){nearest(name, channel.names)}"
+                )
         a, s = action.names.index(name), state.names.index(name)
         if action.units[a] != state.units[s]:
             raise ValueError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+
+from vla_policy.config import nearest
 
 # Encoding -> bytes a pixel, and OpenCV's conversion to RGB (None: it is RGB already).
 # Source: sensor_msgs/image_encodings.hpp. A Bayer pattern is named by its first row, then its second.
@@ -50,9 +51,9 @@ def decode_pixels(data: Any, encoding: str, height: int, width: int, step: int) 
         ImageError: an unknown encoding, no pixels, or less data than the size says.
     """
     if encoding not in ENCODINGS:
-        near = difflib.get_close_matches(encoding, ENCODINGS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ImageError(f"encoding {encoding!r} is not supported, only {', '.join(ENCODINGS)}{hint}")
+        raise ImageError(
+            f"encoding {encoding!r} is not supported, only {', '.join(ENCODINGS)}{nearest(encoding, ENCODINGS)}"
+        )
     pixel_bytes, conversion = ENCODINGS[encoding]
     least = 2 if encoding.startswith("bayer") else 1
     if height < least or width < least:
