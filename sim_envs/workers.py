@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -21,6 +23,10 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 _factory: Callable[[], Callable[[Any], Any]] | None = None
 _worker: Callable[[Any], Any] | None = None
+
+
+class WorkerDied(ValueError):
+    """Worker processes keep dying: no job comes to its end."""
 
 
 def never() -> bool:
@@ -37,6 +43,9 @@ def run_jobs(
 ) -> Iterator[tuple[Job, Result]]:
     """Yields (job, result) as the workers finish, in no particular order.
 
+    When a worker process dies (out of memory, a crash in a renderer), all of them are started anew and what they were
+    running runs again, with a `RuntimeWarning`.
+
     Args:
         factory: picklable; called once in every worker process, returns what runs a job there.
         jobs: taken from the left. The caller may add jobs while it iterates.
@@ -45,17 +54,18 @@ def run_jobs(
 
     Raises:
         ValueError: `processes` is less than 1.
-        concurrent.futures.process.BrokenProcessPool: a worker process died.
+        WorkerDied: workers died twice with no job finished in between.
     """
     if processes < 1:
         raise ValueError(f"--processes is the number of worker processes, at least 1; got {processes}")
     saved = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(_ONE_THREAD)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(factory,))
+    pool = _pool(factory, processes)
+    running: dict[Future[Result], Job] = {}
+    deaths = 0
     try:
-        running: dict[Future[Result], Job] = {}
         while jobs or running:
+            broken = False
             if stop():
                 running = {future: job for future, job in running.items() if not future.cancel()}
                 if not running:
@@ -63,12 +73,31 @@ def run_jobs(
             else:
                 # Two jobs a worker: one runs, the next one waits, so that no worker idles while the caller writes.
                 with _ctrl_c_kept_from_children():
-                    while jobs and len(running) < 2 * processes:
-                        job = jobs.popleft()
-                        running[pool.submit(_call, job)] = job
+                    while jobs and len(running) < 2 * processes and not broken:
+                        try:
+                            running[pool.submit(_call, jobs[0])] = jobs[0]
+                            jobs.popleft()
+                        except BrokenProcessPool:
+                            broken = True
             done, _ = wait(running, timeout=_POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
-                yield running.pop(future), future.result()
+                if isinstance(future.exception(), BrokenProcessPool):
+                    broken = True
+                else:
+                    deaths = 0
+                    yield running.pop(future), future.result()
+            if broken:
+                deaths += 1
+                lost = [running.pop(future) for future in tuple(running)]
+                if deaths == 2:
+                    raise WorkerDied(
+                        f"worker processes died twice while they ran {lost}: they crashed, or the system ended them, "
+                        f"mostly for want of memory (then try fewer --processes than {processes})"
+                    )
+                warnings.warn(f"a worker process died; what was running runs again: {lost}", stacklevel=2)
+                jobs.extendleft(reversed(lost))
+                pool.shutdown()
+                pool = _pool(factory, processes)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         for name, value in saved.items():
@@ -76,6 +105,11 @@ def run_jobs(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _pool(factory: Callable[[], Callable[[Any], Any]], processes: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(factory,))
 
 
 @contextmanager

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import time
 from collections import deque
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from sim_envs.workers import run_jobs
+from sim_envs.workers import WorkerDied, run_jobs
 
 
 class Square:
@@ -48,8 +48,27 @@ def test_an_error_in_a_worker_reaches_the_caller_as_it_is() -> None:
         list(run_jobs(Square, deque([13]), processes=1))
 
 
-def test_a_dead_worker_is_an_error() -> None:
-    with pytest.raises(BrokenProcessPool):
+class DiesOnce:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __call__(self, job: int) -> int:
+        if job == 3 and not self.mark.exists():
+            self.mark.touch()
+            os._exit(1)
+        return job
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_a_dead_worker_was_doing_is_done_by_another(tmp_path: Path, processes: int) -> None:
+    factory = partial(DiesOnce, tmp_path / "died")
+    with pytest.warns(match="a worker process died; what was running runs again"):
+        results = sorted(run_jobs(factory, deque(range(8)), processes=processes))
+    assert results == [(job, job) for job in range(8)]
+
+
+def test_a_job_that_kills_its_workers_is_an_error() -> None:
+    with pytest.warns(match="died"), pytest.raises(WorkerDied, match=r"died twice while they ran \[666\].*--processes"):
         list(run_jobs(Square, deque([666]), processes=1))
 
 

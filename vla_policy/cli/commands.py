@@ -15,10 +15,6 @@ _OWN_PACKAGES = ("vla_policy", "vla_datasets", "sim_envs", "ros2_nodes")
 _EXTRAS_HINT = "this command needs more than the core: pip install 'vla_policy[sim,train]', for ros-demo also [ros]"
 
 
-_OWN_PACKAGES = ("vla_policy", "vla_datasets", "sim_envs", "ros2_nodes")
-_EXTRAS_HINT = "this command needs more than the core: pip install 'vla_policy[sim,train]', for ros-demo also [ros]"
-
-
 def run_command(program: str, commands: Commands, arguments: Sequence[str]) -> int:
     """Runs one of the commands and returns its exit status: 0 for None, 2 for a user's error, told in one message.
 
