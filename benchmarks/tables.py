@@ -89,6 +89,20 @@ def _loader(result: Mapping[str, Any]) -> str:
     return _table(("2 cameras x 2 frames of 128 px", "samples/s", "of memcpy", "MB on disk"), rows) + _source(result)
 
 
+def _heads(result: Mapping[str, Any]) -> str:
+    rows = []
+    for name, policy in result["policies"].items():
+        for decoding, figures in policy["decodings"].items():
+            decoded = "" if decoding == "one" else f", {decoding}"
+            # Success was measured with the way of decoding that is the default, which is listed first.
+            success = _cells(policy["success"]) if decoding in ("one", "parallel") else ("", "", "")
+            error, times = figures["action_error"]["rad"], figures["latency"]
+            cells = (f"{1e3 * error:.1f}", f"{times['p50_ms']:.1f} ms", f"{times['p99_ms']:.1f} ms")
+            rows.append((name + decoded, *success, *cells, str(policy.get("tokens_per_chunk", ""))))
+    header = ("head", "success", "95% interval", "n", "action error, mrad", "p50", "p99", "tokens a chunk")
+    return _table(header, rows) + _source(result)
+
+
 _NAMES = {"wrist": "the wrist camera", "front": "the front camera", "state": "the joint state", "instruction": "words"}
 # Marker -> result file and what makes the table of it.
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -99,6 +113,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "throughput": ("throughput", _throughput),
     "data_quality": ("data_quality", _data_quality),
     "loader": ("loader", _loader),
+    "heads": ("heads", _heads),
 }
 
 
