@@ -1,0 +1,182 @@
+"""The policy node with a scripted policy in this process, and a stand-in for the robot's drivers, over Fast DDS."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from scripted_policy_node import TABLETOP, ScriptedPolicy
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory
+
+from ros2_nodes.conversions import MESSAGE_TYPES, array_to_compressed_image, array_to_image, vector_to_joint_state
+from ros2_nodes.policy_loading import LoadPolicy
+from ros2_nodes.policy_node import PolicyNode
+from ros2_nodes.running import INSTRUCTION_QOS, input_qos
+from ros2_nodes.supervision import node_environment, private_domain
+from vla_policy.control.robot import COMPRESSED_IMAGE, Camera, read_robot
+
+STATE = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9], np.float32)
+
+
+class Host:
+    """A policy node and, in another node, everything around it.
+
+    Attributes:
+        node: the policy node.
+        policy: its scripted policy, once configured with it.
+        heard: every message that a robot, or somebody watching a dry run, could hear, by topic.
+        state: what the joint states say.
+        status: the last diagnostics.
+    """
+
+    def __init__(self, robot_file: Path, load: LoadPolicy | None) -> None:
+        self.robot = read_robot(robot_file)
+        self.policy = ScriptedPolicy(self.robot.embodiment)
+        self.node = PolicyNode(load or (lambda checkpoint, device, threads: self.policy))
+        self.peer = rclpy.create_node("robot")
+        self.executor = SingleThreadedExecutor()
+        for node in (self.node, self.peer):
+            self.executor.add_node(node)
+        self.heard: dict[str, list] = {}
+        for topic in (*self.robot.action_topics, "shadow/trajectory"):
+            self._listen(JointTrajectory, topic)
+        for topic in ("commands", "shadow/commands"):
+            self._listen(Float64MultiArray, topic)
+        self.status = DiagnosticStatus()
+        self.peer.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.cameras = {
+            c.name: self.peer.create_publisher(MESSAGE_TYPES[c.source.type], c.source.topic, input_qos(c.source))
+            for c in self.robot.cameras
+        }
+        topics = {channel.source.topic: channel.source for channel in self.robot.state}
+        self.joints = {t: self.peer.create_publisher(JointState, t, input_qos(s)) for t, s in topics.items()}
+        self.state = STATE.copy()
+        self._words = self.peer.create_publisher(String, self.robot.instruction_topic, INSTRUCTION_QOS)
+        self._stop = None
+
+    def _listen(self, kind: type, topic: str) -> None:
+        self.heard[topic] = []
+        self.peer.create_subscription(kind, topic, self.heard[topic].append, 1000)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.status = message.status[0]
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The figures of the last diagnostics."""
+        return {pair.key: pair.value for pair in self.status.values}
+
+    def configure(self) -> bool:
+        return self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+    def activate(self) -> None:
+        assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+    def spin_until(self, is_so: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+        end_s = time.monotonic() + timeout_s
+        while not is_so():
+            assert time.monotonic() < end_s, f"waited in vain for {what}; the node says: {self.status.message}"
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def spin(self, duration_s: float) -> None:
+        end_s = time.monotonic() + duration_s
+        self.spin_until(lambda: time.monotonic() > end_s, "a moment")
+
+    def diagnosed(self, is_so: Callable[[dict[str, str]], bool], what: str) -> dict[str, str]:
+        """Returns the first figures from now on for which something is so."""
+        self.status = DiagnosticStatus()
+        self.spin_until(lambda: bool(self.status.name) and is_so(self.words), what)
+        return self.words
+
+    def instruct(self, text: str) -> None:
+        self._words.publish(String(data=text))
+        wanted = text.strip() if 0 < len(text.strip()) <= 1000 else ""
+        self.diagnosed(lambda words: words.get("instruction") == wanted, f"the instruction {text[:40]!r}")
+
+    def stop(self, engaged: bool, durability: DurabilityPolicy = DurabilityPolicy.TRANSIENT_LOCAL) -> None:
+        """Publishes on the emergency stop's topic."""
+        if self._stop is None:
+            self._stop = self.peer.create_publisher(Bool, "estop", QoSProfile(depth=10, durability=durability))
+        self._stop.publish(Bool(data=engaged))
+
+    def send(self, *, change_image=lambda message: message, change_state=lambda message: message) -> int:
+        """Publishes one observation, changed, and returns its stamp."""
+        stamp_ns = self.peer.get_clock().now().nanoseconds
+        for topic, publisher in self.joints.items():
+            dimensions = [d for c in self.robot.state if c.source.topic == topic for d in c.dimensions]
+            publisher.publish(change_state(vector_to_joint_state(self.state, dimensions, stamp_ns)))
+        for camera in self.robot.cameras:
+            if camera.name in self.cameras:
+                self.cameras[camera.name].publish(change_image(picture(camera, stamp_ns)))
+        return stamp_ns
+
+    def outputs(self) -> list:
+        """Returns everything that was published, to the robot or to its shadow."""
+        return [message for messages in self.heard.values() for message in messages]
+
+    def forget(self) -> None:
+        for messages in self.heard.values():
+            messages.clear()
+
+    def show(self, times: int = 10, **changes) -> list:
+        """Sends observations, 0.1 s apart, until something is published; returns what is, in all of that time."""
+        self.forget()
+        for _ in range(times):
+            self.send(**changes)
+            self.spin(0.1)
+            if self.outputs():
+                break
+        return self.outputs()
+
+
+def picture(camera: Camera, stamp_ns: int):
+    pixels = np.full((camera.height, camera.width, 3), 100, np.uint8)
+    make = array_to_compressed_image if camera.source.type == COMPRESSED_IMAGE else array_to_image
+    return make(pixels, stamp_ns, camera.name)
+
+
+@contextmanager
+def hosted(*, robot_file: Path = TABLETOP, load: LoadPolicy | None = None, **parameters) -> Iterator[Host]:
+    """Yields an unconfigured policy node with these parameters on a private domain."""
+    given = {"robot_file": str(robot_file), "checkpoint": "scripted", "diagnostics_period_s": 0.1, **parameters}
+    arguments = ["--ros-args"]
+    for name, value in given.items():
+        arguments += ["-p", f"policy:{name}:={json.dumps(value)}"]
+    with private_domain() as domain, pytest.MonkeyPatch.context() as patch:
+        for name, value in node_environment(domain).items():
+            patch.setitem(os.environ, name, value)
+        rclpy.init(args=arguments, domain_id=domain)
+        host = None
+        try:
+            host = Host(robot_file, load)
+            yield host
+        finally:
+            if host is not None:
+                host.node.trigger_shutdown()
+                host.executor.shutdown(timeout_sec=1.0)
+                host.node.destroy_node()
+                host.peer.destroy_node()
+            rclpy.try_shutdown()
+
+
+@contextmanager
+def running(**arguments) -> Iterator[Host]:
+    """Yields an active policy node that was told to ``go``."""
+    with hosted(**arguments) as host:
+        assert host.configure()
+        host.activate()
+        host.instruct("go")
+        yield host

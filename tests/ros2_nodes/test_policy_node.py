@@ -1,0 +1,202 @@
+"""What the policy node's parameters promise, against the node itself over Fast DDS."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hosted_policy import STATE, Host, hosted, running
+from rclpy.qos import DurabilityPolicy
+from scripted_policy_node import TABLETOP
+
+from vla_policy.control.messages import time_to_ns, trajectory_to_chunk
+from vla_policy.control.robot import read_robot
+
+ROBOT = read_robot(TABLETOP)
+TOPIC = ROBOT.action_topics[0]
+
+
+def is_hold(trajectory) -> bool:
+    positions = np.array([point.positions for point in trajectory.points])
+    return bool((positions == positions[0]).all())
+
+
+def test_commands_are_streamed_without_a_gap_and_end_where_the_chunk_ends() -> None:
+    with running(output="commands") as host:
+        assert host.show()
+        host.spin(1.2)  # the chunk is executed to its end
+        commands = [np.array(message.data) for message in host.heard["commands"]]
+        words = host.diagnosed(lambda words: True, "diagnostics")
+        assert host.heard[TOPIC] == host.heard["shadow/commands"] == []
+        count = int(words["commands_published"])
+        assert words["ticks_skipped"] == "0" and float(words["command_lateness_ms p50"]) >= 0
+        host.spin_until(lambda: len(host.heard["commands"]) >= count, "every command that was published")
+        np.testing.assert_allclose(commands[0][:6], STATE[:6], atol=0.05)
+        steps = np.diff(np.stack(commands)[:, :6], axis=0)
+        assert (np.abs(steps) <= 0.03).all(), "smooth"
+        np.testing.assert_array_equal(commands[-1], commands[-2])
+        assert (commands[-1][:6] > STATE[:6] + 0.15).all(), "eight points far"
+        host.node.trigger_deactivate()
+        host.spin(0.2)
+        host.forget()
+        host.spin(0.2)
+        assert host.outputs() == []
+
+
+@pytest.mark.parametrize(("output", "topic"), [("trajectory", "shadow/trajectory"), ("commands", "shadow/commands")])
+def test_a_dry_run_reaches_the_shadow_alone(output: str, topic: str) -> None:
+    with running(output=output, dry_run=True) as host:
+        assert host.show()
+        host.spin(0.3)
+        assert [name for name, messages in host.heard.items() if messages] == [topic]
+        assert host.words["dry_run"] == "True"
+
+
+def test_an_emergency_stop_holds_at_once_and_its_release_moves_nothing() -> None:
+    with running() as host:
+        (moving,) = host.show()
+        assert not is_hold(moving)
+        host.forget()
+        host.stop(True)
+        host.spin_until(lambda: bool(host.outputs()), "the hold")
+        (hold,) = host.outputs()
+        assert is_hold(hold)
+        assert time_to_ns(hold.header.stamp) > time_to_ns(moving.header.stamp)
+        assert host.show() == []
+        assert host.diagnosed(lambda w: w["emergency_stop"] == "engaged", "the stop")["holds emergency_stop"] == "1"
+        assert "emergency stop" in host.status.message
+        host.stop(False)
+        host.diagnosed(lambda w: w["emergency_stop"] == "released", "the release")
+        host.spin(0.2)
+        assert host.outputs() == []
+        (again,) = host.show()
+        assert not is_hold(again)
+
+
+def test_a_stop_that_was_engaged_before_the_node_came_up_holds() -> None:
+    with hosted() as host:
+        host.stop(True)
+        assert host.configure()
+        host.activate()
+        host.instruct("go")
+        assert host.show(5) == []
+
+
+def test_a_stop_that_could_not_be_heard_holds_unless_its_quality_of_service_is_set() -> None:
+    with running() as host:
+        host.stop(False, DurabilityPolicy.VOLATILE)
+        host.diagnosed(lambda words: words["emergency_stop"] == "engaged", "the hold")
+        assert host.show(5) == []
+    override = {"qos_overrides./estop.subscription.durability": "volatile"}
+    with running(**override) as host:
+        host.stop(False, DurabilityPolicy.VOLATILE)
+        assert host.show()
+        host.stop(True, DurabilityPolicy.VOLATILE)
+        host.diagnosed(lambda words: words["emergency_stop"] == "engaged", "the stop")
+
+
+def test_the_watchdog_needs_no_message_to_bark() -> None:
+    with running(max_observation_age_s=0.2) as host:
+        assert host.show()
+        host.instruct("slow")
+        host.forget()
+        host.send()
+        host.spin_until(lambda: bool(host.outputs()), "the hold")
+        assert all(is_hold(message) for message in host.outputs())
+        assert host.diagnosed(lambda w: "holds watchdog" in w, "the watchdog")["holds watchdog"] == "1"
+
+
+@pytest.mark.parametrize("execution", ["ensembling", "realtime_chunking"])
+def test_every_way_to_execute_chunks_runs(execution: str) -> None:
+    with running(execution=execution, execute_steps=2) as host:
+        for _ in range(4):
+            (trajectory,) = host.show()
+            assert not is_hold(trajectory)
+            host.state = trajectory_to_chunk(trajectory, ROBOT.action_dimensions).actions[1]
+        asked = host.policy.prefixes[6:] if execution == "realtime_chunking" else host.policy.prefixes[3:]
+        assert any(prefix is not None for prefix in asked) == (execution == "realtime_chunking")
+        assert host.words["execution"] == execution
+
+
+ELBOW = "<joint name='elbow_joint' type='revolute'><parent link='base'/><child link='tool'/><axis xyz='0 0 1'/>"
+OTHERS = "".join(
+    f"<joint name='{d.joint}' type='revolute'><parent link='base'/><child link='{d.joint}'/>"
+    "<limit lower='-3' upper='3' velocity='3'/></joint><link name='" + d.joint + "'/>"
+    for d in ROBOT.action_dimensions
+    if d.unit == "rad" and d.joint != "elbow_joint"
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "box_m", "reason"),
+    [
+        ("lower='-3' upper='3' velocity='3'", 2.0, ""),
+        ("lower='-3' upper='0.35' velocity='3'", 2.0, "position_limit"),
+        ("lower='-3' upper='3' velocity='0.1'", 2.0, "velocity_limit"),
+        ("lower='-3' upper='3' velocity='3'", 0.32, "workspace"),
+    ],
+)
+def test_the_description_of_the_robot_limits_its_motion(tmp_path, limit: str, box_m: float, reason: str) -> None:
+    """The tool is 1 m from the elbow's axis: at 0.3 rad it is 0.30 m to the side, at the chunk's end 0.5 m."""
+    tip = "<joint name='tip' type='fixed'><parent link='tool'/><child link='tip'/><origin xyz='1 0 0'/></joint>"
+    links = "<link name='base'/><link name='tool'/><link name='tip'/>"
+    (tmp_path / "arm.urdf").write_text(f"<robot name='arm'>{links}{ELBOW}<limit {limit}/></joint>{OTHERS}{tip}</robot>")
+    box = f"workspace: {{link: tip, lower: {{x: -2, y: -2, z: -1}}, upper: {{x: 2, y: {box_m}, z: 1}}}}"
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n{box}\n")
+    with running(robot_file=robot_file) as host:
+        published = host.show()
+        assert published
+        assert all(is_hold(trajectory) == bool(reason) for trajectory in published)
+        if reason:
+            host.diagnosed(lambda words: f"holds {reason}" in words, reason)
+
+
+def test_a_description_without_the_link_is_refused_before_anything_moves(tmp_path) -> None:
+    (tmp_path / "arm.urdf").write_text(f"<robot name='arm'><link name='base'/><link name='tool'/>{OTHERS}</robot>")
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n")
+    with hosted(robot_file=robot_file) as host:
+        assert not host.configure()
+        host.spin_until(lambda: "'elbow_joint'" in host.status.message, "the reason in the diagnostics")
+
+
+def test_two_controllers_hear_their_own_joints_and_share_a_shadow(tmp_path) -> None:
+    robot_file = TABLETOP.with_name("ros2_control_arm.yaml")
+    for is_dry_run in (False, True):
+        with running(robot_file=robot_file, dry_run=is_dry_run) as host:
+            host.state = np.array([0.1, -0.8, 0.3, 0.4, 0.5, 0.6, 0.9], np.float32)
+            assert host.show()
+            host.spin_until(lambda: len(host.outputs()) == 2, "both messages")
+            names = [list(message.joint_names) for message in host.outputs()]
+            assert names == [[d.joint for d in host.robot.on_topic(topic)] for topic in host.robot.action_topics]
+            heard = [topic for topic, messages in host.heard.items() if messages]
+            assert heard == (["shadow/trajectory"] if is_dry_run else list(host.robot.action_topics))
+
+
+def test_overrides_that_make_no_sense_leave_the_node_unconfigured() -> None:
+    with hosted(**{"qos_overrides./estop.subscription.depth": "deep"}) as host:
+        assert not host.configure()
+        host.spin_until(lambda: "depth" in host.status.message, "the reason in the diagnostics")
+        assert host.status.level == host.status.ERROR
+
+
+def _host(parameters: dict) -> Host:
+    with hosted(**parameters) as host:
+        return host
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"exection": "synchronous"}, "no parameter exection; .* did you mean 'execution'"),
+        ({"execution": "ensemblin"}, "one of synchronous, ensembling, realtime_chunking; .* did you mean 'ensembling'"),
+        ({"output": "positions"}, "one of trajectory, commands; got 'positions'"),
+        ({"command_rate_hz": 0.0}, "command_rate_hz.*range"),
+        ({"threads": 0}, "threads.*range"),
+        ({"threads": "many"}, "threads"),
+        ({"dry_run": "yes"}, "dry_run"),
+    ],
+)
+def test_wrong_parameters_end_the_start_with_their_name(parameters: dict, words: str) -> None:
+    with pytest.raises(Exception, match=words):
+        _host(parameters)
