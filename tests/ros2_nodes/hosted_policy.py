@@ -101,9 +101,9 @@ class Host:
         self.spin_until(lambda: bool(self.status.name) and is_so(self.words), what)
         return self.words
 
-    def instruct(self, text: str) -> None:
+    def instruct(self, text: str, *, is_refused: bool = False) -> None:
         self._words.publish(String(data=text))
-        wanted = text.strip() if 0 < len(text.strip()) <= 1000 else ""
+        wanted = "" if is_refused else text
         self.diagnosed(lambda words: words.get("instruction") == wanted, f"the instruction {text[:40]!r}")
 
     def stop(self, engaged: bool, durability: DurabilityPolicy = DurabilityPolicy.TRANSIENT_LOCAL) -> None:
