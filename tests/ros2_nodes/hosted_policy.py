@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,12 @@ from ros2_nodes.running import INSTRUCTION_QOS, input_qos
 from ros2_nodes.supervision import node_environment, private_domain
 from vla_policy.control.robot import COMPRESSED_IMAGE, Camera, read_robot
 
+Change = Callable[[Any], Any]
 STATE = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9], np.float32)
+
+
+def unchanged(message: Any) -> Any:
+    return message
 
 
 class Host:
@@ -72,7 +78,7 @@ class Host:
         self.peer.create_subscription(kind, topic, self.heard[topic].append, 1000)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        self.status = message.status[0]
+        (self.status,) = message.status
 
     @property
     def words(self) -> dict[str, str]:
@@ -112,7 +118,7 @@ class Host:
             self._stop = self.peer.create_publisher(Bool, "estop", QoSProfile(depth=10, durability=durability))
         self._stop.publish(Bool(data=engaged))
 
-    def send(self, *, change_image=lambda message: message, change_state=lambda message: message) -> int:
+    def send(self, *, change_image: Change = unchanged, change_state: Change = unchanged) -> int:
         """Publishes one observation, changed, and returns its stamp."""
         stamp_ns = self.peer.get_clock().now().nanoseconds
         for topic, publisher in self.joints.items():
@@ -131,11 +137,11 @@ class Host:
         for messages in self.heard.values():
             messages.clear()
 
-    def show(self, times: int = 10, **changes) -> list:
+    def show(self, times: int = 10, *, change_image: Change = unchanged, change_state: Change = unchanged) -> list:
         """Sends observations, 0.1 s apart, until something is published; returns what is, in all of that time."""
         self.forget()
         for _ in range(times):
-            self.send(**changes)
+            self.send(change_image=change_image, change_state=change_state)
             self.spin(0.1)
             if self.outputs():
                 break

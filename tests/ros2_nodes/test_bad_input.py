@@ -5,18 +5,17 @@ so that one number to the robot is enough to fail.
 from __future__ import annotations
 
 import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from hosted_policy import STATE, Host, hosted, running
+from hosted_policy import STATE, Change, Host, hosted, running
 from scripted_policy_node import TABLETOP
 
 from ros2_nodes.policy_loading import load_checkpoint_policy
 
-Change = Callable[[Any], Any]
 CHECKPOINT = TABLETOP.parents[3] / "checkpoints" / "tabletop"
 
 

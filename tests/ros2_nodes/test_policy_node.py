@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from hosted_policy import STATE, Host, hosted, running
 from rclpy.qos import DurabilityPolicy
 from scripted_policy_node import TABLETOP
@@ -86,7 +89,7 @@ def test_a_stop_that_could_not_be_heard_holds_unless_its_quality_of_service_is_s
         host.stop(False, DurabilityPolicy.VOLATILE)
         host.diagnosed(lambda words: words["emergency_stop"] == "engaged", "the hold")
         assert host.show(5) == []
-    override = {"qos_overrides./estop.subscription.durability": "volatile"}
+    override: dict[str, Any] = {"qos_overrides./estop.subscription.durability": "volatile"}
     with running(**override) as host:
         host.stop(False, DurabilityPolicy.VOLATILE)
         assert host.show()
@@ -174,10 +177,11 @@ def test_two_controllers_hear_their_own_joints_and_share_a_shadow(tmp_path) -> N
 
 
 def test_overrides_that_make_no_sense_leave_the_node_unconfigured() -> None:
-    with hosted(**{"qos_overrides./estop.subscription.depth": "deep"}) as host:
+    overrides: dict[str, Any] = {"qos_overrides./estop.subscription.depth": "deep"}
+    with hosted(**overrides) as host:
         assert not host.configure()
         host.spin_until(lambda: "depth" in host.status.message, "the reason in the diagnostics")
-        assert host.status.level == host.status.ERROR
+        assert host.status.level == DiagnosticStatus.ERROR
 
 
 def _host(parameters: dict) -> Host:

@@ -35,7 +35,8 @@ from vla_policy.control.robot import read_robot
 
 ROOT = Path(__file__).parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
-ROBOT_LAUNCH_FILE = ROOT / "launch" / "robot.launch.py"  # starts other packages' nodes; see test_robot_launch.py
+# robot.launch.py starts other packages' nodes: test_robot_launch.py.
+OWN_LAUNCH_FILES = [path for path in LAUNCH_FILES if path.name != "robot.launch.py"]
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
@@ -106,9 +107,7 @@ def test_command_lines_carry_the_parameters_of_the_table() -> None:
     assert Path(line[line.index("--params-file") + 1]).is_file()
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in LAUNCH_FILES if path != ROBOT_LAUNCH_FILE], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", OWN_LAUNCH_FILES, ids=lambda path: path.name)
 def test_launch_files_start_what_the_table_says(path: Path) -> None:
     tree = ast.parse(path.read_text())
     functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
