@@ -40,7 +40,7 @@ from ros2_nodes.running import INSTRUCTION_QOS, input_qos
 from ros2_nodes.supervision import node_environment, private_domain
 from vla_policy.control.robot import COMPRESSED_IMAGE, Camera, read_robot
 from vla_policy.embodiment import Embodiment
-from vla_policy.types import ActionChunk
+from vla_policy.types import ActionChunk, ChunkPrefix
 
 SECOND_NS = 1_000_000_000
 Change = Callable[[Any], Any]
@@ -59,9 +59,16 @@ class PausedPolicy(ScriptedPolicy):
         self.may_answer = threading.Event()
         self.may_answer.set()
 
-    def predict(self, *inputs: Any) -> ActionChunk:
+    def predict(
+        self,
+        images: dict[str, np.ndarray | None],
+        state: np.ndarray | None,
+        instruction: str | None,
+        t0_s: float,
+        prefix: ChunkPrefix | None = None,
+    ) -> ActionChunk:
         self.may_answer.wait()
-        return super().predict(*inputs)
+        return super().predict(images, state, instruction, t0_s, prefix)
 
 
 class Host:
@@ -185,7 +192,9 @@ class Host:
         for messages in self.heard.values():
             messages.clear()
 
-    def show(self, *, after_s: float = 0.7, change_image: Change = unchanged, change_state: Change = unchanged) -> list:
+    def show(
+        self, after_s: float = 0.7, /, *, change_image: Change = unchanged, change_state: Change = unchanged
+    ) -> list:
         """Lets time pass, at least the executed part of a chunk, sends an observation and returns what is published."""
 
         def answers(words: dict[str, str]) -> int:

@@ -127,7 +127,7 @@ def test_the_watchdog_needs_no_message_to_bark() -> None:
 def test_every_way_to_execute_chunks_runs(execution: str) -> None:
     with running(execution=execution, execute_steps=2) as host:
         for _ in range(4):
-            (trajectory,) = host.show(after_s=0.2)
+            (trajectory,) = host.show(0.2)
             assert not is_hold(trajectory)
             host.state = trajectory_to_chunk(trajectory, ROBOT.action_dimensions).actions[1]
         asked = host.policy.prefixes[6:] if execution == "realtime_chunking" else host.policy.prefixes[3:]
