@@ -21,8 +21,13 @@ from sim_envs.scoring import rate
 from sim_envs.tabletop.tasks import TRAINING_TASKS
 
 DELAYS_MS = (0, 100, 300)
-# ACT asks at every step, the others after as many actions as the policy was trained to execute.
-EXECUTE_STEPS = {"synchronous": None, "temporal_ensembling": 1, "real_time_chunking": None}
+# Execution -> its key in the result, and after how many actions it asks: ACT at every step, the others after as many as
+# the policy was trained to execute.
+EXECUTIONS = {
+    "synchronous": ("synchronous", None),
+    "ensembling": ("temporal_ensembling", 1),
+    "realtime_chunking": ("real_time_chunking", None),
+}
 
 
 def measure(
@@ -43,15 +48,15 @@ def measure(
     base = EvaluationConfig(checkpoint, tasks, episodes_per_task=-(-episodes // len(tasks)))
     policy = check_policy(base)
     figures: dict[str, Any] = {"checkpoint": policy.checkpoint_id if policy is not None else ""}
-    for name, execute_steps in EXECUTE_STEPS.items():
-        figures[name] = {}
+    for name, (key, execute_steps) in EXECUTIONS.items():
+        figures[key] = {}
         for delay_ms in delays_ms:
             start_s = time.monotonic()
             execution = ExecutionConfig(name, delay_ms / 1e3, execute_steps)
             cell = _cell(evaluate(replace(base, execution=execution), processes=processes))
-            figures[name][str(delay_ms)] = cell
+            figures[key][str(delay_ms)] = cell
             print(f"{name}, {delay_ms} ms: {cell}, {time.monotonic() - start_s:.0f} s", flush=True)
-    kept = {name: _kept(figures[name]) for name in EXECUTE_STEPS}
+    kept = {key: _kept(figures[key]) for key, _ in EXECUTIONS.values()}
     write_result("chunk_execution", {**figures, "of_zero_delay_success": kept})
 
 

@@ -1,6 +1,7 @@
 """Starts the policy node, configured and active, and starts it again if it dies.
 
 ros2 launch vla_policy policy.launch.py checkpoint:=/path/to/checkpoint robot_file:=/path/to/robot.yaml
+What is no argument is changed in launch/config/policy.yaml; robot.launch.py shows namespaces and remappings.
 """
 
 from __future__ import annotations

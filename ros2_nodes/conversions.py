@@ -57,7 +57,7 @@ def vector_to_joint_state(
     values: Float32[np.ndarray, " s"], dimensions: Sequence[Dimension], stamp_ns: int
 ) -> JointState:
     """Returns the message of a state vector; the inverse of `joint_state_to_vector`."""
-    message = JointState(name=[d.joint for d in dimensions], position=_to_ros(values, dimensions))
+    message = JointState(name=[d.joint for d in dimensions], position=to_ros_units(values, dimensions))
     message.header.stamp = ns_to_time(stamp_ns)
     return message
 
@@ -74,7 +74,7 @@ def chunk_to_trajectory(chunk: ActionChunk, dimensions: Sequence[Dimension], sta
     message.header.stamp = ns_to_time(stamp_ns)
     points = []
     for action, time_ns in zip(chunk.actions, point_times_ns(chunk) - to_nanoseconds(chunk.t0_s), strict=True):
-        point = JointTrajectoryPoint(positions=_to_ros(action, dimensions))
+        point = JointTrajectoryPoint(positions=to_ros_units(action, dimensions))
         point.time_from_start = Duration(sec=int(time_ns // 1_000_000_000), nanosec=int(time_ns % 1_000_000_000))
         points.append(point)
     message.points = points
@@ -92,6 +92,7 @@ def diagnostics(
     return message
 
 
-def _to_ros(values: np.ndarray, dimensions: Sequence[Dimension]) -> array.array[float]:
+def to_ros_units(values: Float32[np.ndarray, " d"], dimensions: Sequence[Dimension]) -> array.array[float]:
+    """Returns the numbers of a message, (d,) float64: (value - offset) / scale of every dimension."""
     pairs = zip(values, dimensions, strict=True)
     return array.array("d", [(float(value) - d.offset) / d.scale for value, d in pairs])

@@ -8,6 +8,11 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from vla_policy.config import nearest
+from vla_policy.control.execution import EXECUTIONS
+
+_QOS_OVERRIDES = "qos_overrides."  # declared with the publisher or subscription that they are for
+
 
 @dataclass(frozen=True)
 class ParameterSpec:
@@ -39,6 +44,14 @@ POLICY_PARAMETERS = (
     ParameterSpec("threads", 1, "torch threads of the policy on a CPU", bounds=(1, 256)),
     ParameterSpec("execute_steps", 0, "actions of a chunk that are executed before the next inference; 0: as trained",
                   bounds=(0, 1000)),
+    ParameterSpec("execution", "synchronous", "how chunks follow each other. synchronous: the newest alone; "
+                  "ensembling: the mean of all that reach a time; realtime_chunking: the policy continues the last one",
+                  choices=tuple(EXECUTIONS)),
+    ParameterSpec("output", "trajectory", "trajectory: a JointTrajectory per chunk, on the robot file's topics; "
+                  "commands: a Float64MultiArray at command_rate_hz, on the topic commands",
+                  choices=("trajectory", "commands")),
+    ParameterSpec("command_rate_hz", 50.0, "rate of the streamed commands", bounds=(1.0, 1000.0)),
+    ParameterSpec("dry_run", False, "publish on shadow/trajectory or shadow/commands, and nothing to the robot"),
     ParameterSpec("max_horizon_s", 0.8, "a published chunk reaches at most this far after its observation",
                   bounds=(0.01, 10.0)),
     ParameterSpec("max_observation_age_s", 0.5, "an observation older than this gets no chunk published",
@@ -74,11 +87,18 @@ RECORDER_PARAMETERS = (
 def declare(node: Node, specs: tuple[ParameterSpec, ...]) -> None:
     """Declares parameters with description, range and read-only flag.
 
+    Names given at start-up that no parameter has are refused: ROS would ignore them.
+
     Raises:
         rclpy.exceptions.InvalidParameterValueException: a value given at start-up is out of range.
         rclpy.exceptions.InvalidParameterTypeException: a value given at start-up has another type.
-        ValueError: a text given at start-up is not one of the choices.
+        ValueError: a text given at start-up is not one of the choices, or there is no parameter with a given name.
     """
+    names = [spec.name for spec in specs]
+    for name in node._parameter_overrides:  # there is no public way to see them
+        if name not in names and not node.has_parameter(name) and not name.startswith(_QOS_OVERRIDES):
+            known = f"{node.get_name()} has: {', '.join(names)}"
+            raise ValueError(f"there is no parameter {name}; {known}{nearest(name, names)}")
     for spec in specs:
         descriptor = ParameterDescriptor(description=spec.description, read_only=spec.read_only)
         if spec.choices:
@@ -91,7 +111,8 @@ def declare(node: Node, specs: tuple[ParameterSpec, ...]) -> None:
             descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
         value = node.declare_parameter(spec.name, spec.default, descriptor).value
         if spec.choices and value not in spec.choices:
-            raise ValueError(f"parameter {spec.name} is one of {', '.join(spec.choices)}; got {value!r}")
+            known = f"{', '.join(spec.choices)}; got {value!r}{nearest(str(value), spec.choices)}"
+            raise ValueError(f"parameter {spec.name} is one of {known}")
 
 
 def value_of(node: Node, name: str) -> Any:

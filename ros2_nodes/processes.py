@@ -47,7 +47,17 @@ POLICY = NodeProcess(
     module="ros2_nodes.policy_node",
     config="policy.yaml",
     parameters=(*POLICY_PARAMETERS, _USE_SIM_TIME),
-    arguments=("checkpoint", "robot_file", "device", "execute_steps", "autostart", "use_sim_time"),
+    arguments=(
+        "checkpoint",
+        "robot_file",
+        "device",
+        "execute_steps",
+        "execution",
+        "output",
+        "dry_run",
+        "autostart",
+        "use_sim_time",
+    ),
     is_lifecycle=True,
 )
 SIMULATOR = NodeProcess(
@@ -88,7 +98,8 @@ def config_directory() -> Path:
 def launch_arguments(process: NodeProcess) -> dict[str, ParameterSpec]:
     """Returns the launch arguments of a process; their defaults are those of its parameter file, then of the node."""
     document = yaml.safe_load((config_directory() / process.config).read_text(encoding="utf-8"))
-    given = {"robot_file": str(config_directory() / ROBOT_FILE), **document[process.name]["ros__parameters"]}
+    (section,) = document.values()
+    given = {"robot_file": str(config_directory() / ROBOT_FILE), **section["ros__parameters"]}
     specs = {spec.name: spec for spec in process.parameters}
     return {name: replace(specs[name], default=given.get(name, specs[name].default)) for name in process.arguments}
 

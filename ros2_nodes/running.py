@@ -7,16 +7,21 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from vla_policy.control.robot import Source
 
 INSTRUCTION_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_OVERRIDABLE = QoSOverridingOptions(
+    (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+)
 STOP_WITH_STDIN = "VLA_STOP_WITH_STDIN"  # set by a parent that keeps a pipe to stdin open for as long as it lives
 
 
@@ -24,6 +29,11 @@ def input_qos(source: Source) -> QoSProfile:
     """Returns the quality of service of one input of the robot file."""
     reliability = ReliabilityPolicy.RELIABLE if source.reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
     return QoSProfile(depth=source.depth, reliability=reliability, durability=DurabilityPolicy.VOLATILE)
+
+
+def overridable(depth: int, **policies: Any) -> dict[str, Any]:
+    """Returns the arguments of an entity whose quality of service ``qos_overrides`` parameters may change."""
+    return {"qos_profile": QoSProfile(depth=depth, **policies), "qos_overriding_options": _OVERRIDABLE}
 
 
 def run(make_node: Callable[[], Node]) -> None:

@@ -11,7 +11,7 @@ from ros2_nodes.policy_node import PolicyNode
 from ros2_nodes.running import run
 from vla_policy.control.robot import read_robot
 from vla_policy.embodiment import Embodiment
-from vla_policy.types import ActionChunk
+from vla_policy.types import ActionChunk, ChunkPrefix
 
 TABLETOP = Path(__file__).parents[2] / "launch" / "config" / "robots" / "tabletop.yaml"
 CHUNK = 12
@@ -25,6 +25,7 @@ class ScriptedPolicy:
     def __init__(self, embodiment: Embodiment) -> None:
         self.embodiment = embodiment
         self.execute_steps = 6
+        self.prefixes: list[ChunkPrefix | None] = []
 
     def require_fits(self, embodiment: Embodiment, what: str) -> None:
         self.embodiment.require_match(embodiment, mine="checkpoint scripted", theirs=what)
@@ -34,9 +35,15 @@ class ScriptedPolicy:
             raise ValueError(f"at most 32 words; got {len(instruction.split())}")
 
     def predict(
-        self, images: dict[str, np.ndarray | None], state: np.ndarray | None, instruction: str | None, t0_s: float
+        self,
+        images: dict[str, np.ndarray | None],
+        state: np.ndarray | None,
+        instruction: str | None,
+        t0_s: float,
+        prefix: ChunkPrefix | None = None,
     ) -> ActionChunk:
         assert state is not None and instruction is not None
+        self.prefixes.append(prefix)
         light = sum(float(image.mean()) for image in images.values() if image is not None) / 512
         step = np.float32(0.02 + 0.01 * light + 0.001 * len(instruction))
         actions = state + step * np.arange(1, CHUNK + 1, dtype=np.float32)[:, None]

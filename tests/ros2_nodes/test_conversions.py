@@ -109,6 +109,7 @@ def test_joint_states_are_ordered_and_converted_by_name() -> None:
         (["joint_a", "joint_b"], [1.0], "2 names needs 2 positions"),
         (["joint_a", "joint_b"], [float("nan"), 2.0], "joint_a is not"),
         (["joint_a", "joint_b"], [1.0, float("inf")], "joint_b is not"),
+        (["joint_a", "joint_b"], [1e300, 1.0], "joint_a is not"),
         ([], [], "it names nothing"),
     ],
 )

@@ -68,8 +68,8 @@ class Synchronous:
 
 EXECUTIONS: dict[str, Callable[[], ChunkExecution]] = {
     "synchronous": Synchronous,
-    "temporal_ensembling": TemporalEnsembling,
-    "real_time_chunking": RealTimeChunking,
+    "ensembling": TemporalEnsembling,
+    "realtime_chunking": RealTimeChunking,
 }
 
 

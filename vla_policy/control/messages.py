@@ -152,7 +152,9 @@ def _ordered(
         raise MessageError(f"a {what} with {len(names)} names needs {len(names)} positions in every row")
     index = [names.index(d.joint) for d in dimensions]
     values = np.array(rows, np.float64)[:, index] * [d.scale for d in dimensions] + [d.offset for d in dimensions]
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
     if not np.isfinite(values).all():
         bad = [d.joint for d, column in zip(dimensions, values.T, strict=True) if not np.isfinite(column).all()]
         raise MessageError(f"a {what} must be finite; {', '.join(bad)} is not")
-    return values.astype(np.float32)
+    return values

@@ -106,10 +106,10 @@ class CommandedMotion:
         return Motion(verdict.chunk, stamp_ns)
 
     def hold(self, measured: Float32[np.ndarray, " a"], stamp_ns: int, now_ns: int) -> Motion | None:
-        """Ends the motion where it is; None where neither command nor measurement says where that is."""
+        """Ends the motion where it is; None where nothing moves and no measurement says where the robot may stand."""
         commanded = self._nothing if self._executor is None else self._executor.command(now_ns / 1e9)
         position = self._gate.hold(commanded, measured, is_moving=self.is_moving(now_ns))
-        return None if position is None else self._stand(position, stamp_ns, now_ns)
+        return self.stop(now_ns) if position is None else self._stand(position, stamp_ns, now_ns)
 
     def stop(self, now_ns: int) -> Motion | None:
         """Ends the motion at what is commanded now; None when nothing moves, or is held already."""

@@ -153,14 +153,14 @@ class Planner:
         if now_ns < self._now_ns:  # simulated time started over
             self._forget_motion(now_ns)
         self._now_ns = now_ns
-        self.monitor.received[name] += 1
+        self.monitor.receive(name, now_ns / 1e9)
         refusal = self._aligner.push(name, value, stamp_ns, now_ns)
         self.monitor.refused[name] += bool(refusal)
         return refusal
 
-    def refuse(self, name: str) -> None:
+    def refuse(self, name: str, now_ns: int) -> None:
         """Counts a message that could not be read."""
-        self.monitor.received[name] += 1
+        self.monitor.receive(name, now_ns / 1e9)
         self.monitor.refused[name] += 1
 
     def next_job(self, now_ns: int) -> Job | None:
@@ -168,7 +168,8 @@ class Planner:
         if self._instruction is None or self._is_stopped or self._pending is not None:
             return None
         wait_ns = 0 if self._ask_again else self._period_ns - _STAMP_JITTER_NS
-        observation = self._aligner.newest(now_ns, after_ns=self._asked_t0_ns + wait_ns)
+        after_ns = max(self._asked_t0_ns + wait_ns, self._stopped_ns)
+        observation = self._aligner.newest(now_ns, after_ns=after_ns)
         if observation is None:
             return None
         self._asked_t0_ns, self._ask_again, self._is_overdue = observation.stamp_ns, False, False
@@ -184,9 +185,11 @@ class Planner:
             now_ns: current time in nanoseconds.
             clock_s: current time of a monotonic clock in seconds, for the rate.
         """
-        if job is self._pending:
+        is_pending = job is self._pending
+        if is_pending:
             self._pending = None
-        if job.instruction != self._instruction or job.asked_ns > now_ns or self._is_stopped:
+        was_stopped = self._is_stopped or job.stamp_ns <= self._stopped_ns
+        if not is_pending or job.instruction != self._instruction or was_stopped:
             self.monitor.dropped += 1
             return None
         self._note_run_out(now_ns)
@@ -212,12 +215,17 @@ class Planner:
     def emergency_stop(self, engaged: bool, now_ns: int) -> Motion | None:
         """Stops at once and asks nothing until it is released; returns the motion that ends the present one.
 
+        The release moves nothing: what was seen or asked before it is void, and a chunk for what is seen after it has
+        to pass the gate.
+
         Args:
-            engaged: True: stop, False: go on.
+            engaged: True: stop, False: released.
             now_ns: current time in nanoseconds.
         """
         if engaged and not self._is_stopped:
             self.monitor.hold(EMERGENCY_STOP, "the emergency stop is engaged")
+        if engaged or self._is_stopped:
+            self._stopped_ns = now_ns
         self._is_stopped, self._ask_again = engaged, True
         return self._motion.stop(now_ns) if engaged else None
 
@@ -265,7 +273,9 @@ class Planner:
 
     def words(self, now_ns: int, clock_s: float) -> dict[str, str]:
         """Returns the monitor's report as text by key."""
-        return {"instruction": self._instruction or ""} | self.monitor.words(self._aligner.ages_s(now_ns), clock_s)
+        words = self.monitor.words(self._aligner.ages_s(now_ns), now_ns / 1e9, clock_s)
+        stop = "engaged" if self._is_stopped else "released"
+        return {"instruction": self._instruction or "", "emergency_stop": stop} | words
 
     def state_of(self, job: Job) -> Float32[np.ndarray, " s"] | None:
         """Returns the state vector of an observation, (s,) float32, None when a part of it is lost."""
@@ -289,7 +299,7 @@ class Planner:
         self._motion.forget()
         self._pending: Job | None = None
         self._is_overdue = False
-        self._asked_t0_ns = _LONG_AGO_NS
+        self._asked_t0_ns = self._stopped_ns = _LONG_AGO_NS
         self._ask_again = True
 
     def _measured(self, job: Job) -> np.ndarray:

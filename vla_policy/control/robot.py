@@ -131,8 +131,26 @@ class ActionChannel:
 
 
 @dataclass(frozen=True)
+class WorkspaceBox:
+    """The box that the origin of a link must stay in, in metres, in the frame of the URDF's root link.
+
+    Args:
+        link: name of the link in the URDF, e.g. the tool's.
+        lower: least x, y, z.
+        upper: greatest x, y, z.
+    """
+
+    link: str
+    lower: tuple[float, float, float]
+    upper: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Robot:
-    """One robot as its file describes it; state and action vectors have the file's order."""
+    """One robot as its file describes it; state and action vectors have the file's order.
+
+    Where the file names a URDF, `vla_policy.control.urdf.with_urdf_limits` narrows the limits to it.
+    """
 
     path: Path
     name: str
@@ -142,6 +160,8 @@ class Robot:
     cameras: tuple[Camera, ...]
     state: tuple[StateChannel, ...]
     action: tuple[ActionChannel, ...]
+    urdf: Path | None = None
+    workspace: WorkspaceBox | None = None
 
     @property
     def state_dimensions(self) -> tuple[Dimension, ...]:
@@ -191,7 +211,7 @@ def read_robot(path: str | Path) -> Robot:
         ConfigurationError: names file, line, key and, for a misspelt key or choice, the nearest valid one.
     """
     top = YamlSection.read(Path(path))
-    top.allow("robot", "control_mode", "rate_hz", "instruction", "cameras", "state", "action")
+    top.allow("robot", "control_mode", "rate_hz", "instruction", "cameras", "state", "action", "urdf", "workspace")
     instruction = top.section("instruction")
     instruction.allow("topic")
     robot = Robot(
@@ -203,6 +223,8 @@ def read_robot(path: str | Path) -> Robot:
         cameras=tuple(_camera(name, s) for name, s in top.sections("cameras").items()) if "cameras" in top else (),
         state=tuple(_state(name, s) for name, s in top.sections("state").items()),
         action=tuple(_action(name, s) for name, s in top.sections("action").items()),
+        urdf=_urdf(top) if "urdf" in top else None,
+        workspace=_workspace(top) if "workspace" in top else None,
     )
     _require_consistent(top, robot)
     return robot
@@ -233,6 +255,29 @@ def _require_consistent(top: YamlSection, robot: Robot) -> None:
                     raise part.error("unit", f"the state's {name} is in {units[name]!r}; the action's must be the same")
                 if "max_jump" in part and name not in units:
                     raise part.error("max_jump", f"no state channel measures {name}: a jump cannot be seen")
+
+
+def _urdf(top: YamlSection) -> Path:
+    path = top.path.parent / top.text("urdf")
+    if not path.is_file():
+        raise top.error("urdf", f"there is no file {path}; the path is relative to the robot file")
+    return path
+
+
+def _workspace(top: YamlSection) -> WorkspaceBox:
+    if "urdf" not in top:
+        raise top.error("workspace", "needs the key urdf: where a link is follows from the robot's description")
+    section = top.section("workspace")
+    section.allow("link", "lower", "upper")
+    lower, upper = _corner(section.section("lower")), _corner(section.section("upper"))
+    if not all(low <= high for low, high in zip(lower, upper, strict=True)):
+        raise section.error("upper", f"must be nowhere under lower {lower}; got {upper}")
+    return WorkspaceBox(section.text("link"), lower, upper)
+
+
+def _corner(section: YamlSection) -> tuple[float, float, float]:
+    section.allow("x", "y", "z")
+    return section.number("x"), section.number("y"), section.number("z")
 
 
 _SOURCE_KEYS = ("topic", "type", "reliability", "depth", "stamp", "alignment", "tolerance_s", "max_age_s", "on_gap")

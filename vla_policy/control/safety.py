@@ -163,12 +163,14 @@ class SafetyGate:
             is_moving: whether the last chunk still runs.
 
         Returns:
-            The position within the limits, or None when a dimension is neither commanded nor measured.
+            The position, clamped where the dimension is; None when a dimension is neither commanded nor measured, or is
+            measured outside its limits: to go back there would be a motion.
         """
         reach = np.where(np.isfinite(self._max_jump) & (not is_moving), 0.0, self._max_jump)
         far = ~(np.abs(commanded - measured) <= reach) & np.isfinite(measured)
         position = np.where(far, measured, commanded).astype(np.float32)
-        return np.clip(position, self._lower, self._upper) if np.isfinite(position).all() else None
+        position = np.where(self._clamped, np.clip(position, self._lower, self._upper), position)
+        return position if self.accepts_command(position) else None
 
     def _entered(self, chunk: ActionChunk, now_s: float, executor: ChunkExecutor) -> Verdict:
         """Accepts the chunk from the first point on that the limits allow to go to from what is commanded now."""

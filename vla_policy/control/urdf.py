@@ -27,6 +27,22 @@ class JointLimits:
     velocity: float
 
 
+def read_urdf(path: str | Path) -> ElementTree.Element:
+    """Returns the outermost element of a URDF.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no URDF.
+    """
+    try:
+        top = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path} is not XML: {error}") from error
+    if top.tag != "robot":
+        raise ValueError(f"{path} is no URDF: its outermost element is <{top.tag}>, not <robot>; expand a xacro first")
+    return top
+
+
 def read_joint_limits(path: str | Path) -> dict[str, JointLimits]:
     """Returns the limits of every movable joint of a URDF by its name.
 
@@ -39,14 +55,8 @@ def read_joint_limits(path: str | Path) -> dict[str, JointLimits]:
 
     Source: the URDF specification of ``joint``, https://wiki.ros.org/urdf/XML/joint.
     """
-    try:
-        top = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path} is not XML: {error}") from error
-    if top.tag != "robot":
-        raise ValueError(f"{path} is no URDF: its outermost element is <{top.tag}>, not <robot>; expand a xacro first")
     limits = {}
-    for joint in top.iter("joint"):
+    for joint in read_urdf(path).findall("joint"):
         kind, name = joint.get("type"), joint.get("name", "")
         if kind not in ("revolute", "prismatic", "continuous"):
             continue
@@ -64,25 +74,26 @@ def read_joint_limits(path: str | Path) -> dict[str, JointLimits]:
     return limits
 
 
-def with_urdf_limits(robot: Robot, path: str | Path) -> Robot:
-    """Returns the robot with every position and velocity limit at most as wide as the URDF's.
+def with_urdf_limits(robot: Robot) -> Robot:
+    """Returns the robot with every position and velocity limit at most as wide as its URDF's, if its file names one.
 
     Args:
         robot: the robot file. Action dimensions whose joint is not in the URDF, e.g. a gripper's opening, have unit 1.
-        path: URDF file.
 
     Raises:
         ValueError: the URDF cannot be used, lacks a joint of an action dimension with a unit, or leaves no range.
     """
-    limits = read_joint_limits(path)
+    if robot.urdf is None:
+        return robot
+    limits = read_joint_limits(robot.urdf)
     channels = []
     for channel in robot.action:
-        dimensions = tuple(_tightened(d, limits, path) for d in channel.dimensions)
+        dimensions = tuple(_tightened(d, limits, robot.urdf) for d in channel.dimensions)
         channels.append(replace(channel, dimensions=dimensions))
     return replace(robot, action=tuple(channels))
 
 
-def _tightened(dimension: ActionDimension, limits: dict[str, JointLimits], path: str | Path) -> ActionDimension:
+def _tightened(dimension: ActionDimension, limits: dict[str, JointLimits], path: Path) -> ActionDimension:
     joint = limits.get(dimension.joint)
     if joint is None:
         if dimension.unit == "1":

@@ -149,15 +149,16 @@ def test_an_accepted_chunk_is_cut_at_the_horizon_and_stamped_exactly() -> None:
 def test_rejections_and_errors_hold_where_the_robot_is() -> None:
     plan = planner()
     plan.instruct("go")
-    job = ask(plan, SECOND)
-    for answer, reason in ((chunk(job, offset=1.0), safety.SEAM_JUMP), (ValueError("broken"), POLICY_ERROR)):
-        motion = plan.answer(job, answer, SECOND, clock_s=0.0)
+    for tick, reason in ((10, safety.SEAM_JUMP), (11, POLICY_ERROR)):
+        now_ns = tick * SECOND // 10
+        job = ask(plan, now_ns)  # the second at the next observation, without waiting for the executed part
+        answer = chunk(job, offset=1.0) if reason == safety.SEAM_JUMP else ValueError("broken")
+        motion = plan.answer(job, answer, now_ns, clock_s=0.0)
         assert is_still(motion)
         assert motion is not None
         np.testing.assert_allclose(motion.chunk.actions[0], STATE, atol=1e-6)
         assert plan.monitor.held[reason] == 1
-    assert plan.next_job(SECOND) is None
-    assert ask(plan, SECOND + SECOND // 10), "asked again at the next observation"
+        assert plan.next_job(now_ns) is None
 
 
 def test_a_hold_in_motion_stops_at_the_present_command() -> None:
@@ -248,8 +249,48 @@ def test_an_emergency_stop_ends_the_motion_and_everything_goes_on_after_it() -> 
     show(plan, later)
     assert plan.next_job(later) is None
     assert plan.answer(job, chunk(job), later, clock_s=0.0) is None, "an answer under way moves nothing"
-    assert plan.emergency_stop(False, later + SECOND // 10) is None
-    assert ask(plan, later + SECOND // 10)
+    released = later + SECOND // 10
+    show(plan, released)
+    assert plan.emergency_stop(False, released) is None
+    assert plan.next_job(released) is None, "what was seen before the release counts no more"
+    assert ask(plan, released + 1)
+
+
+@pytest.mark.parametrize("released_after_ns", [10_000_000, 250_000_000])
+def test_an_answer_to_a_question_from_before_the_stop_moves_nothing(released_after_ns: int) -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    plan.emergency_stop(True, SECOND + 20_000_000)
+    plan.emergency_stop(False, SECOND + 20_000_000 + released_after_ns)
+    late = SECOND + 300_000_000
+    assert plan.answer(job, chunk(job), late, clock_s=0.0) is None
+    assert plan.command(late) is None
+    assert plan.answer(ask(plan, late), chunk(job), late, clock_s=0.0) is not None
+
+
+def test_an_answer_from_before_a_restart_moves_nothing() -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    plan.start(SECOND + 10_000_000)
+    assert plan.answer(job, chunk(job), SECOND + 20_000_000, clock_s=0.0) is None
+
+
+def test_a_robot_outside_its_limits_is_not_moved_by_a_hold() -> None:
+    plan = planner()
+    plan.instruct("go")
+    beyond = STATE.copy()
+    beyond[2] = 3.3  # the elbow ends at pi
+    for name in robot_inputs(ROBOT):
+        value = beyond[:6] if name == "state arm" else beyond[6:]
+        plan.receive(name, np.zeros((96, 96, 3), np.uint8) if name.startswith("camera") else value, SECOND, SECOND)
+    job = plan.next_job(SECOND)
+    assert job is not None
+    answer = Answer(ActionChunk(np.tile(beyond, (12, 1)), job.stamp_ns / 1e9, 0.1), inference_s=0.0)
+    answer.chunk.actions[:, 2] = 3.1
+    assert plan.answer(job, answer, SECOND, clock_s=0.0) is None
+    assert plan.monitor.held[safety.POSITION] == 1
 
 
 def test_a_robot_that_was_moved_while_it_stood_starts_from_there() -> None:
@@ -317,7 +358,7 @@ def test_the_streamed_command_is_the_motion() -> None:
 
 def test_another_instruction_voids_the_plan() -> None:
     arguments = {"execute_steps": 6, "max_horizon_s": 0.8, "max_observation_age_s": 0.5}
-    plan = Planner(ROBOT, now_ns=0, execution=build_execution("real_time_chunking"), **arguments)
+    plan = Planner(ROBOT, now_ns=0, execution=build_execution("realtime_chunking"), **arguments)
     plan.instruct("go")
     job = ask(plan, SECOND)
     assert job.prefix is None

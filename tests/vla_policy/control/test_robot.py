@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vla_policy.control.located_yaml import ConfigurationError
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot import WorkspaceBox, read_robot
 
 TABLETOP = Path(__file__).parents[3] / "launch" / "config" / "robots" / "tabletop.yaml"
 
@@ -47,6 +47,8 @@ def test_the_tabletop_file_describes_the_arm_in_order() -> None:
         ("width: 96", "fit: corp\n    width: 96", ["cameras.front.fit", "did you mean 'crop'"]),
         ("topic: /camera/front/image_raw", "topic: /camera front", ["cameras.front.topic", "is no topic name"]),
         ("topic: /camera/front/image_raw", "topic: /2nd", ["cameras.front.topic", "is no topic name"]),
+        ("rate_hz: 10.0", "urdf: arm.urdf\nrate_hz: 10.0", ["urdf", "there is no file", "relative to the robot file"]),
+        ("rate_hz: 10.0", "workspace: {}\nrate_hz: 10.0", ["workspace", "needs the key urdf"]),
     ],
 )
 def test_mistakes_are_pointed_at(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
@@ -61,6 +63,20 @@ def test_mistakes_are_pointed_at(tmp_path: Path, old: str, new: str, words: list
     assert message.startswith(f"{path}:{line_of(broken, new.splitlines()[0])}: ")
     for word in words:
         assert word in message
+
+
+def test_a_description_and_a_workspace_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    (tmp_path / "arm.urdf").touch()
+    box = "workspace: {link: tool0, lower: {x: -1, y: -1, z: 0}, upper: {x: 1, y: 1, z: 1.5}}"
+    path.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n{box}\n")
+    robot = read_robot(path)
+    assert robot.urdf == tmp_path / "arm.urdf"
+    assert robot.workspace == WorkspaceBox("tool0", (-1.0, -1.0, 0.0), (1.0, 1.0, 1.5))
+    for wrong, words in (("z: 1.5", "z: -0.5"), ("upper", "uper"), ("z: 0}", "w: 0}"), ("link: tool0", "link: 3")):
+        path.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n{box.replace(wrong, words)}\n")
+        with pytest.raises(ConfigurationError, match="workspace"):
+            read_robot(path)
 
 
 def test_missing_keys_twice_given_keys_and_non_yaml_are_errors(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,15 @@ def joint(name: str, kind: str = "revolute", limit: str = "lower='-2' upper='7' 
     return f"<joint name='{name}' type='{kind}'><limit {limit}/></joint>"
 
 
+def test_a_robot_without_a_urdf_keeps_its_limits() -> None:
+    assert with_urdf_limits(ROBOT) is ROBOT
+
+
 def test_limits_become_no_wider(tmp_path: Path) -> None:
     joints = [joint(name) for name in ARM[:-1]] + [joint(ARM[-1], "continuous", "velocity='9'")]
     file = urdf(tmp_path, "".join([*joints, "<joint name='base' type='fixed'/>"]))
     assert read_joint_limits(file)[ARM[-1]].upper == np.inf
-    by_name = {d.name: d for d in with_urdf_limits(ROBOT, file).action_dimensions}
+    by_name = {d.name: d for d in with_urdf_limits(replace(ROBOT, urdf=file)).action_dimensions}
     for before in ROBOT.action_dimensions[:5]:
         after = by_name[before.name]
         assert (after.lower, after.upper) == (max(before.lower, -2.0), before.upper)
@@ -48,7 +53,7 @@ def test_limits_become_no_wider(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, joints: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        with_urdf_limits(ROBOT, urdf(tmp_path, joints))
+        with_urdf_limits(replace(ROBOT, urdf=urdf(tmp_path, joints)))
 
 
 def test_another_file_is_no_urdf(tmp_path: Path) -> None:

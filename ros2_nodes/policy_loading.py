@@ -1,0 +1,77 @@
+"""The policy behind the policy node: what it has to offer, and how a checkpoint becomes one that is ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vla_policy.control.robot import Robot
+from vla_policy.embodiment import Embodiment
+from vla_policy.types import ActionChunk, ChunkPrefix
+
+_WARM_UP_RUNS = 3
+
+
+class PolicyLike(Protocol):
+    """What the node needs of a policy; `vla_policy.vla.policy.Policy` is one."""
+
+    embodiment: Embodiment
+    execute_steps: int
+    checkpoint_id: str
+
+    def predict(
+        self,
+        images: dict[str, np.ndarray | None],
+        state: np.ndarray | None,
+        instruction: str | None,
+        t0_s: float,
+        prefix: ChunkPrefix | None = None,
+    ) -> ActionChunk:
+        """Returns the chunk that answers an observation of time t0_s in seconds; None is a missing input.
+
+        A prefix, the motion under way that the chunk is to continue, comes with real-time chunking only.
+        """
+        ...
+
+    def require_fits(self, embodiment: Embodiment, what: str) -> None:
+        """Raises an EmbodimentMismatch when the policy is for another body."""
+        ...
+
+    def require_understands(self, instruction: str) -> None:
+        """Raises a ValueError when the policy cannot take in such an instruction."""
+        ...
+
+
+LoadPolicy = Callable[[str, str, int], PolicyLike]
+
+
+def load_checkpoint_policy(checkpoint: str, device: str, threads: int) -> PolicyLike:
+    """Returns the policy of a checkpoint directory, for inference with this many torch threads."""
+    import torch
+
+    from vla_policy.vla.policy import Policy
+
+    torch.set_num_threads(threads)
+    return Policy.load(Path(checkpoint), device=device)
+
+
+def warm_up(policy: PolicyLike, robot: Robot, *, continues: bool) -> None:
+    """Runs a policy until its times are those of a running robot.
+
+    Args:
+        policy: for this robot.
+        robot: the robot file.
+        continues: whether it will have to continue a motion under way, which is another computation.
+
+    Raises:
+        ValueError: the policy cannot do what it will be asked to.
+    """
+    images = {camera.name: np.zeros((camera.height, camera.width, 3), np.uint8) for camera in robot.cameras}
+    state = np.zeros(len(robot.state_dimensions), np.float32)
+    for _ in range(_WARM_UP_RUNS):
+        chunk = policy.predict(dict(images), state, "warm up", 0.0)
+        if continues:
+            policy.predict(dict(images), state, "warm up", 0.0, ChunkPrefix(chunk.actions[:2], 1))

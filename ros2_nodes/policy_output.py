@@ -1,0 +1,148 @@
+"""The way out of the policy node: nothing but what the planner has checked goes through here to a robot."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Protocol
+
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode
+from rclpy.timer import Timer
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from ros2_nodes.conversions import chunk_to_trajectory, to_ros_units
+from ros2_nodes.parameters import value_of
+from ros2_nodes.running import overridable
+from vla_policy.control.motion import Motion
+from vla_policy.control.planner import Planner
+from vla_policy.control.robot import Robot
+from vla_policy.control.ticks import Ticks
+from vla_policy.types import ActionChunk
+
+_DEPTH = 10
+
+
+class PolicyOutput(Protocol):
+    """One form in which a robot is told what to do."""
+
+    def start(self) -> None:
+        """Begins to publish."""
+        ...
+
+    def follow(self, motion: Motion) -> None:
+        """Takes over a motion that the planner returned."""
+        ...
+
+    def stop(self) -> None:
+        """Publishes where the motion ends, if that was not published yet, and then nothing more."""
+        ...
+
+    def destroy(self) -> None:
+        """Frees the publishers."""
+        ...
+
+
+class TrajectoryOutput:
+    """Every motion as a JointTrajectory, on each action topic the joints of that topic.
+
+    Args:
+        node: publishes.
+        robot: the robot file.
+        is_dry_run: publish on ``shadow/trajectory`` alone.
+    """
+
+    def __init__(self, node: LifecycleNode, robot: Robot, *, is_dry_run: bool) -> None:
+        self._node, self._robot = node, robot
+        self._columns = {d.name: column for column, d in enumerate(robot.action_dimensions)}
+        names = {topic: "shadow/trajectory" if is_dry_run else topic for topic in robot.action_topics}
+        made = {
+            name: node.create_lifecycle_publisher(JointTrajectory, name, **overridable(_DEPTH))
+            for name in dict.fromkeys(names.values())
+        }
+        self._publishers = {topic: made[name] for topic, name in names.items()}
+
+    def start(self) -> None:
+        """Does nothing: every motion is published when it comes."""
+
+    def follow(self, motion: Motion) -> None:
+        """Publishes a motion."""
+        chunk = motion.chunk
+        for topic, publisher in self._publishers.items():
+            dimensions = self._robot.on_topic(topic)
+            actions = chunk.actions[:, [self._columns[d.name] for d in dimensions]]
+            part = ActionChunk(actions, chunk.t0_s, chunk.dt_s)
+            publisher.publish(chunk_to_trajectory(part, dimensions, motion.stamp_ns))
+
+    def stop(self) -> None:
+        """Does nothing: the motion that ends the present one was published like any other."""
+
+    def destroy(self) -> None:
+        """Frees the publishers."""
+        for publisher in set(self._publishers.values()):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+
+class CommandOutput:
+    """The position of every tick as a Float64MultiArray, joints in the order of the robot file.
+
+    Ticks follow the machine's steady clock, or the simulated time where the node follows that. A tick that comes late
+    is published late, never left out, unless the node was stopped for over a second.
+
+    Args:
+        node: publishes.
+        robot: the robot file.
+        planner: is asked for the command of every tick.
+        rate_hz: commands a second.
+        is_dry_run: publish on ``shadow/commands`` instead of ``commands``.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, robot: Robot, planner: Planner, *, rate_hz: float, is_dry_run: bool
+    ) -> None:
+        self._node, self._planner, self._rate_hz = node, planner, rate_hz
+        self._dimensions = robot.action_dimensions
+        self._clock = node.get_clock() if value_of(node, "use_sim_time") else Clock(clock_type=ClockType.STEADY_TIME)
+        topic = "shadow/commands" if is_dry_run else "commands"
+        self._publisher = node.create_lifecycle_publisher(Float64MultiArray, topic, **overridable(_DEPTH))
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """Publishes the planner's command at every tick from now on."""
+        ticks = Ticks(self._rate_hz, self._clock.now().nanoseconds)
+        self._timer = self._node.create_timer(1.0 / self._rate_hz, partial(self._tick, ticks), clock=self._clock)
+
+    def follow(self, motion: Motion) -> None:
+        """Does nothing: the next tick is on it."""
+
+    def stop(self) -> None:
+        """Publishes where the motion was ended, and then nothing more."""
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+            self._timer = None
+            self._command(late_ns=0)
+
+    def destroy(self) -> None:
+        """Frees the publisher."""
+        self._node.destroy_lifecycle_publisher(self._publisher)
+
+    def _tick(self, ticks: Ticks) -> None:
+        now_ns = self._clock.now().nanoseconds
+        for tick_ns in ticks.due(now_ns):
+            self._command(late_ns=now_ns - tick_ns)
+        self._planner.monitor.ticks_skipped = ticks.skipped
+
+    def _command(self, *, late_ns: int) -> None:
+        command = self._planner.command(self._node.get_clock().now().nanoseconds - late_ns)
+        if command is not None:
+            self._publisher.publish(Float64MultiArray(data=to_ros_units(command, self._dimensions)))
+            self._planner.monitor.command(late_ns / 1e9)
+
+
+def make_output(node: LifecycleNode, robot: Robot, planner: Planner) -> PolicyOutput:
+    """Returns the output that the node's parameters ask for."""
+    is_dry_run = value_of(node, "dry_run")
+    if value_of(node, "output") == "commands":
+        return CommandOutput(node, robot, planner, rate_hz=value_of(node, "command_rate_hz"), is_dry_run=is_dry_run)
+    return TrajectoryOutput(node, robot, is_dry_run=is_dry_run)

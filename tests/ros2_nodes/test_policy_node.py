@@ -1,0 +1,220 @@
+"""What the policy node's parameters promise, against the node itself over Fast DDS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from hosted_policy import STATE, Host, hosted, running
+from rclpy.qos import DurabilityPolicy
+from scripted_policy_node import TABLETOP
+
+from vla_policy.control.messages import time_to_ns, trajectory_to_chunk
+from vla_policy.control.robot import read_robot
+
+ROBOT = read_robot(TABLETOP)
+TOPIC = ROBOT.action_topics[0]
+
+
+def is_hold(trajectory) -> bool:
+    positions = np.array([point.positions for point in trajectory.points])
+    return bool((positions == positions[0]).all())
+
+
+def test_commands_are_streamed_at_every_tick_and_end_where_the_chunk_ends() -> None:
+    with running(output="commands") as host:
+        host.show()
+        host.pass_time(1.2)
+        host.settle()
+        count = int(host.words["commands_published"])
+        host.spin_until(lambda: len(host.heard["commands"]) == count, "every command that was published")
+        assert host.words["ticks_skipped"] == "0"
+        assert host.heard[TOPIC] == host.heard["shadow/commands"] == []
+        commands = np.array([message.data for message in host.heard["commands"]])
+        assert count in (60, 61), "1.22 s since the chunk, one command every 0.02 s"
+        np.testing.assert_allclose(commands[0][:6], STATE[:6], atol=0.01)
+        assert (np.diff(commands[:, :6], axis=0) >= 0).all() and (np.diff(commands[:, :6], axis=0) < 0.012).all()
+        step = (commands[-1][0] - STATE[0]) / 8  # a chunk of 8 points 0.1 s apart was published
+        for i in range(1, 8):
+            assert np.abs(commands[:, 0] - (STATE[0] + i * step)).min() < 1e-6, "every point is passed"
+        np.testing.assert_array_equal(commands[-20:], np.tile(commands[-1], (20, 1)))
+        host.node.trigger_deactivate()
+        host.settle()
+        host.forget()
+        host.pass_time(0.2)
+        host.settle()
+        assert host.outputs() == []
+
+
+@pytest.mark.parametrize(("output", "topic"), [("trajectory", "shadow/trajectory"), ("commands", "shadow/commands")])
+def test_a_dry_run_reaches_the_shadow_alone(output: str, topic: str) -> None:
+    with running(output=output, dry_run=True) as host:
+        host.show()
+        host.pass_time(0.3)
+        assert [name for name, messages in host.heard.items() if messages] == [topic]
+        assert host.words["dry_run"] == "True"
+
+
+def test_an_emergency_stop_holds_at_once_and_its_release_moves_nothing() -> None:
+    with running() as host:
+        (moving,) = host.show()
+        assert not is_hold(moving)
+        host.forget()
+        host.stop(True)
+        host.spin_until(lambda: bool(host.outputs()), "the hold")
+        (hold,) = host.outputs()
+        assert is_hold(hold)
+        assert time_to_ns(hold.header.stamp) >= time_to_ns(moving.header.stamp)
+        assert host.diagnosed(lambda w: w["emergency_stop"] == "engaged", "the stop")["holds emergency_stop"] == "1"
+        assert "emergency stop" in host.status.message
+        host.show_in_vain()
+        host.send()
+        host.stop(False)
+        host.diagnosed(lambda w: w["emergency_stop"] == "released", "the release")
+        host.pass_time(0.2)
+        host.settle()
+        assert host.outputs() == [], "what was seen before the release counts no more"
+        (again,) = host.show()
+        assert not is_hold(again)
+
+
+def test_a_stop_that_was_engaged_before_the_node_came_up_holds() -> None:
+    with hosted() as host:
+        host.stop(True)
+        assert host.configure()
+        host.activate()
+        host.instruct("go")
+        host.diagnosed(lambda words: words["emergency_stop"] == "engaged", "the stop")
+        host.show_in_vain()
+
+
+def test_a_stop_that_could_not_be_heard_holds_unless_its_quality_of_service_is_set() -> None:
+    with running() as host:
+        host.stop(False, DurabilityPolicy.VOLATILE)
+        host.diagnosed(lambda words: words["emergency_stop"] == "engaged", "the hold")
+        host.show_in_vain()
+    override: dict[str, Any] = {"qos_overrides./estop.subscription.durability": "volatile"}
+    with running(**override) as host:
+        host.stop(False, DurabilityPolicy.VOLATILE)
+        host.show()
+        host.stop(True, DurabilityPolicy.VOLATILE)
+        host.diagnosed(lambda words: words["emergency_stop"] == "engaged", "the stop")
+
+
+def test_the_watchdog_needs_no_message_to_bark() -> None:
+    with running(max_observation_age_s=0.2, execute_steps=3) as host:
+        host.show()
+        host.forget()
+        host.policy.may_answer.clear()
+        host.pass_time(0.3)
+        host.send()  # the policy is asked while the chunk before still runs
+        host.pass_time(0.15)
+        host.settle()
+        assert host.outputs() == []
+        host.pass_time(0.1)
+        host.spin_until(lambda: bool(host.outputs()), "the hold")
+        (hold,) = host.outputs()
+        assert is_hold(hold)
+        assert host.diagnosed(lambda words: "holds watchdog" in words, "the watchdog")["holds watchdog"] == "1"
+        host.policy.may_answer.set()
+        host.diagnosed(lambda words: "holds observation_age" in words, "the late answer to be refused")
+        assert not is_hold(host.show()[0]), "it goes on without a restart"
+
+
+@pytest.mark.parametrize("execution", ["ensembling", "realtime_chunking"])
+def test_every_way_to_execute_chunks_runs(execution: str) -> None:
+    with running(execution=execution, execute_steps=2) as host:
+        for _ in range(4):
+            (trajectory,) = host.show(0.2)
+            assert not is_hold(trajectory)
+            host.state = trajectory_to_chunk(trajectory, ROBOT.action_dimensions).actions[1]
+        asked = host.policy.prefixes[6:] if execution == "realtime_chunking" else host.policy.prefixes[3:]
+        assert any(prefix is not None for prefix in asked) == (execution == "realtime_chunking")
+        assert host.words["execution"] == execution
+
+
+ELBOW = "<joint name='elbow_joint' type='revolute'><parent link='base'/><child link='tool'/><axis xyz='0 0 1'/>"
+OTHERS = "".join(
+    f"<joint name='{d.joint}' type='revolute'><parent link='base'/><child link='{d.joint}'/>"
+    "<limit lower='-3' upper='3' velocity='3'/></joint><link name='" + d.joint + "'/>"
+    for d in ROBOT.action_dimensions
+    if d.unit == "rad" and d.joint != "elbow_joint"
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "box_m", "reason"),
+    [
+        ("lower='-3' upper='3' velocity='3'", 2.0, ""),
+        ("lower='-3' upper='0.35' velocity='3'", 2.0, "position_limit"),
+        ("lower='-3' upper='3' velocity='0.1'", 2.0, "velocity_limit"),
+        ("lower='-3' upper='3' velocity='3'", 0.32, "workspace"),
+    ],
+)
+def test_the_description_of_the_robot_limits_its_motion(tmp_path, limit: str, box_m: float, reason: str) -> None:
+    """The tool is 1 m from the elbow's axis: at 0.3 rad it is 0.30 m to the side, at the chunk's end 0.5 m."""
+    tip = "<joint name='tip' type='fixed'><parent link='tool'/><child link='tip'/><origin xyz='1 0 0'/></joint>"
+    links = "<link name='base'/><link name='tool'/><link name='tip'/>"
+    (tmp_path / "arm.urdf").write_text(f"<robot name='arm'>{links}{ELBOW}<limit {limit}/></joint>{OTHERS}{tip}</robot>")
+    box = f"workspace: {{link: tip, lower: {{x: -2, y: -2, z: -1}}, upper: {{x: 2, y: {box_m}, z: 1}}}}"
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n{box}\n")
+    with running(robot_file=robot_file) as host:
+        published = host.show()
+        assert all(is_hold(trajectory) == bool(reason) for trajectory in published)
+        if reason:
+            host.diagnosed(lambda words: f"holds {reason}" in words, reason)
+
+
+def test_a_description_without_the_link_is_refused_before_anything_moves(tmp_path) -> None:
+    (tmp_path / "arm.urdf").write_text(f"<robot name='arm'><link name='base'/><link name='tool'/>{OTHERS}</robot>")
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n")
+    with hosted(robot_file=robot_file) as host:
+        assert not host.configure()
+        host.spin_until(lambda: "'elbow_joint'" in host.status.message, "the reason in the diagnostics")
+
+
+def test_two_controllers_hear_their_own_joints_and_share_a_shadow(tmp_path) -> None:
+    robot_file = TABLETOP.with_name("ros2_control_arm.yaml")
+    for is_dry_run in (False, True):
+        with running(robot_file=robot_file, dry_run=is_dry_run) as host:
+            host.state = np.array([0.1, -0.8, 0.3, 0.4, 0.5, 0.6, 0.9], np.float32)
+            host.show()
+            host.spin_until(lambda: len(host.outputs()) == 2, "both messages")
+            names = [list(message.joint_names) for message in host.outputs()]
+            assert names == [[d.joint for d in host.robot.on_topic(topic)] for topic in host.robot.action_topics]
+            heard = [topic for topic, messages in host.heard.items() if messages]
+            assert heard == (["shadow/trajectory"] if is_dry_run else list(host.robot.action_topics))
+
+
+def test_overrides_that_make_no_sense_leave_the_node_unconfigured() -> None:
+    overrides: dict[str, Any] = {"qos_overrides./estop.subscription.depth": "deep"}
+    with hosted(**overrides) as host:
+        assert not host.configure()
+        host.spin_until(lambda: "depth" in host.status.message, "the reason in the diagnostics")
+        assert host.status.level == DiagnosticStatus.ERROR
+
+
+def _host(parameters: dict) -> Host:
+    with hosted(**parameters) as host:
+        return host
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"exection": "synchronous"}, "no parameter exection; .* did you mean 'execution'"),
+        ({"execution": "ensemblin"}, "one of synchronous, ensembling, realtime_chunking; .* did you mean 'ensembling'"),
+        ({"output": "positions"}, "one of trajectory, commands; got 'positions'"),
+        ({"command_rate_hz": 0.0}, "command_rate_hz.*range"),
+        ({"threads": 0}, "threads.*range"),
+        ({"threads": "many"}, "threads"),
+        ({"dry_run": "yes"}, "dry_run"),
+    ],
+)
+def test_wrong_parameters_end_the_start_with_their_name(parameters: dict, words: str) -> None:
+    with pytest.raises(Exception, match=words):
+        _host(parameters)
