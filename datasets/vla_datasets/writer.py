@@ -71,6 +71,8 @@ class Writer:
     def delete(self, source_ids: Collection[str]) -> None:
         """Deletes episodes: they are gone from the manifest's table, their bytes stay until `compact`.
 
+        Imports and merges leave their source ids out from now on, until they are told to restore them.
+
         Raises:
             ValueError: the store has no such episode; nothing is deleted.
             StoreError: as `append`.
@@ -100,12 +102,15 @@ class Writer:
             if checked:
                 self._commit(manifest.keeping(checked))
 
-    def adopt(self, selections: Sequence[tuple[StoreFiles, Sequence[Segment], Collection[str]]]) -> None:
+    def adopt(
+        self, selections: Sequence[tuple[StoreFiles, Sequence[Segment], Collection[str]]], *, restore: bool = False
+    ) -> None:
         """Adds episodes of other stores of the same layout with their segments, which are shared, not rewritten.
 
         Args:
             selections: (the other store's files, its segments, source ids of the episodes to take). Episodes that
                 this store already holds, bit for bit, are not added again.
+            restore: also take those whose source ids were deleted from this store.
 
         Raises:
             ValueError: this store has another episode of the same source id; nothing is changed.
@@ -115,11 +120,12 @@ class Writer:
             held = {row.source_id: row for segment in manifest.segments for row in segment.live}
             segments = list(manifest.segments)
             number = manifest.next_segment
+            unwanted = frozenset() if restore else manifest.deleted_source_ids
             for files, others, wanted in selections:
                 for other in others:
                     dropped: set[int] = set()
                     for position, row in enumerate(other.rows):
-                        if position in other.deleted or row.source_id not in wanted:
+                        if position in other.deleted or row.source_id not in wanted or row.source_id in unwanted:
                             dropped.add(position)
                         elif row.source_id in held:
                             if replace(row, start=0) != replace(held[row.source_id], start=0):

@@ -14,7 +14,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from vla_datasets.convert.foreign import ForeignError, natural_order
 from vla_datasets.convert.formats import BAG_SUFFIXES
-from vla_datasets.schema import Episode
+from vla_datasets.schema import Episode, Stream
 from vla_policy.control.recorded_topics import recorded_topics
 from vla_policy.control.recording import EpisodeRecorder
 from vla_policy.control.robot import Robot
@@ -56,6 +56,11 @@ class BagDataset:
     def embodiment(self) -> Embodiment:
         """What the robot file says."""
         return self._robot.embodiment
+
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """None: a robot file declares none."""
+        return {}
 
     def read(self, source_id: str) -> Episode:
         """Returns the episode that a bag makes.

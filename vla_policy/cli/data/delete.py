@@ -6,7 +6,7 @@ import tyro
 
 
 def delete(store: tyro.conf.Positional[str], source_ids: tyro.conf.Positional[tuple[str, ...]]) -> None:
-    """Delete episodes. Their bytes stay until `vla data compact`.
+    """Delete episodes. Their bytes stay until `vla data compact`; imports and merges leave them out from now on.
 
     Args:
         store: directory or URL of the demonstration store.

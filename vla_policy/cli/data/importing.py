@@ -22,6 +22,7 @@ def import_data(
     task: str = "",
     success: bool | None = None,
     name: str = "",
+    restore: bool = False,
 ) -> int:
     """Add demonstrations of another format to a store.
 
@@ -41,6 +42,7 @@ def import_data(
         task: bags: the task name of every episode; the instruction when left out.
         success: bags: whether the episodes succeeded.
         name: first part of the source ids; the source's name when left out.
+        restore: also add episodes that were deleted from the store; they are left out otherwise.
 
     Returns:
         0 when every episode is in the store, 1 when some were refused, 130 when it was stopped.
@@ -75,9 +77,9 @@ def import_data(
 
         def show(progress: ImportProgress) -> None:
             note = f"{progress.frames} frames, {len(progress.refused)} refused"
-            bar.update(row, completed=progress.present + progress.imported + len(progress.refused), note=note)
+            bar.update(row, completed=progress.dealt_with, note=note)
 
-        progress = import_episodes(episodes, out, stop=stop, on_progress=show)
+        progress = import_episodes(episodes, out, restore=restore, stop=stop, on_progress=show)
     for left_behind in progress.recovered:
         console.print(f"an interrupted append had left {left_behind} behind in {out}; it was dropped")
     for source_id, reason in progress.refused.items():
@@ -87,6 +89,8 @@ def import_data(
         f"{progress.imported} new ({progress.frames} frames), {len(progress.refused)} refused",
         soft_wrap=True,
     )
+    if progress.deleted:
+        console.print(f"{progress.deleted} were deleted from the store and left out; --restore adds them")
     if not progress.finished:
         console.print("stopped; the same command goes on from here")
         return 130
