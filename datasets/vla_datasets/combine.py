@@ -18,7 +18,7 @@ def merge_stores(
 
     Segment files are hard-linked where source and `out` lie on one file system, else copied and checked; frames are
     never encoded again. Episodes that `out` already holds, bit for bit, are not added again, so a merge that was
-    killed is simply repeated. What was deleted from `out` stays deleted.
+    killed is simply repeated. What was deleted from `out` stays deleted, and its keep-ranges stay.
 
     Args:
         sources: at least one; all of the same layout.

@@ -15,7 +15,7 @@ from vla_datasets.encoding import encode_episodes
 from vla_datasets.files import TEMPORARY_NAME, StoreFiles
 from vla_datasets.lock import Lock
 from vla_datasets.manifest import Manifest, Segment, read_manifest
-from vla_datasets.schema import Episode, EpisodeRecord, StoreError
+from vla_datasets.schema import Episode, EpisodeRecord, EpisodeRow, StoreError
 from vla_datasets.segment_writer import GROUP_METADATA, adopt_segment, write_segment
 from vla_datasets.segments import SEGMENTS
 from vla_policy.config import nearest
@@ -109,7 +109,7 @@ class Writer:
 
         Args:
             selections: (the other store's files, its segments, source ids of the episodes to take). Episodes that
-                this store already holds, bit for bit, are not added again.
+                this store already holds, bit for bit, are not added again and keep their keep-ranges.
             restore: also take those whose source ids were deleted from this store.
 
         Raises:
@@ -128,10 +128,11 @@ class Writer:
                         if position in other.deleted or row.source_id not in wanted or row.source_id in unwanted:
                             dropped.add(position)
                         elif row.source_id in held:
-                            if replace(row, start=0) != replace(held[row.source_id], start=0):
+                            differing = _differences(row, held[row.source_id])
+                            if differing:
                                 raise ValueError(
-                                    f"episode {row.source_id!r} of {files.root} differs from the one of that source_id "
-                                    f"in {self._store.path} or in another source: delete one of the two"
+                                    f"episode {row.source_id!r} of {files.root} differs in {', '.join(differing)} from "
+                                    f"the one of that source_id in {self._store.path} or in another source: delete one"
                                 )
                             dropped.add(position)
                         else:
@@ -237,3 +238,9 @@ class Writer:
         if dropped:
             files.sync(SEGMENTS)
         return tuple(dropped)
+
+
+def _differences(a: EpisodeRow, b: EpisodeRow) -> list[str]:
+    """Returns in which respects two episodes are not the same; which of their frames are used is not one."""
+    named = {"sha256": "data", **{key: key for key in ("task", "instruction", "success", "subtasks")}}
+    return [word for key, word in named.items() if getattr(a, key) != getattr(b, key)]

@@ -11,12 +11,11 @@ _HEAD = """\
 # What {path} does not say about itself. Replace every '?', delete what is not wanted, then:
 #   vla data import {path} --mapping THIS_FILE --out STORE
 # A dimension's value in the store is scale * stored number + offset (scale: 1 and offset: 0 unless given).
-# Units: rad, m, s, "1" (a gripper opening is "1": 0 = closed .. 1 = open).
+# Units: rad, m, s, rad/s, m/s, N, Nm, "1" (a gripper opening is "1": 0 = closed .. 1 = open).
 # An action part may say `ahead: 1`: the action of frame i is the key's value at frame i + 1.
 # What does not belong to the state may move to `streams:`, part by part.
 """
-_NO_STATE = {"success", "done", "dones", "reward", "rewards"}
-_TIME = "timestamp"
+_NO_STATE = {"success", "done", "dones", "reward", "rewards", "timestamp"}
 _MAX_COLUMNS = 100  # of what may be a vector; depth maps have more
 
 
@@ -43,9 +42,10 @@ def draft_mapping(dataset: ForeignDataset) -> str:
             lines.append(f"\n{place}:")
         for key, field in fields.items():
             lines += _vector(key, field)
+    success = next((key for key in offer.fields if _name(key) == "success"), None)
+    unused.pop(success, None)
     lines += [f"# not mapped: {key}: {field.dtype} {field.shape} a frame" for key, field in unused.items()]
     lines += [f"# unreadable: {key}: {why}" for key, why in offer.unreadable.items()]
-    success = next((key for key in offer.fields if _name(key) == "success"), None)
     lines += ["", *_text(offer)]
     lines.append(
         'success: {all: "?"}  # true or false' if success is None else f"success: {{key: {json.dumps(success)}}}"
@@ -57,7 +57,7 @@ def _place(key: str, field: Field) -> str:
     """Returns the section of the mapping file that a key most likely belongs to, "" for none."""
     if _name(key) in _NO_STATE or len(field.shape) > 2 or (field.shape and field.shape[-1] > _MAX_COLUMNS):
         return ""
-    if _name(key) == _TIME or len(field.shape) == 2:
+    if len(field.shape) == 2:
         return "streams"
     return "action" if _name(key).startswith("action") else "state"
 

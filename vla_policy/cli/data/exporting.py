@@ -46,7 +46,7 @@ def export_data(
         from vla_datasets.convert.lerobot_export import export_lerobot
 
         export = partial(export_lerobot, version=format.removeprefix("lerobot-"), lossless=lossless)
-    console = Console()
+    console = Console(markup=False)
     columns = ("[bold]export", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with StopRequest() as stop, Progress(*columns, console=console) as bar:
         row = bar.add_task("export", total=len(opened.episodes))

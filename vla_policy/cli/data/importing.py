@@ -49,6 +49,7 @@ def import_data(
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
     from vla_datasets.convert.draft import draft_mapping
     from vla_datasets.convert.driver import ImportProgress, import_episodes
@@ -56,7 +57,7 @@ def import_data(
     from vla_policy.interrupt import StopRequest
 
     format = format or detect(source)
-    console = Console()
+    console = Console(markup=False)
     if draft is not None:
         if draft.exists():
             raise FileExistsError(f"{draft} exists: choose another file, or delete it")
@@ -83,7 +84,7 @@ def import_data(
     for left_behind in progress.recovered:
         console.print(f"an interrupted append had left {left_behind} behind in {out}; it was dropped")
     for source_id, reason in progress.refused.items():
-        console.print(f"[bold red]refused[/] {source_id}: {reason}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("refused", "bold red"), f" {source_id}: {reason}"), soft_wrap=True)
     console.print(
         f"{out}: {progress.present + progress.imported} of {progress.wanted} episodes of {source}, "
         f"{progress.imported} new ({progress.frames} frames), {len(progress.refused)} refused",
