@@ -19,7 +19,7 @@ from vla_datasets.convert.video import decode_video
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 TASK, SUBTASK = "task", "subtask"
-_INDEX = "subtask_index"  # of lerobot 0.4's subtasks
+_INDEX, _SUBTASKS = "subtask_index", "meta/subtasks.parquet"  # of lerobot 0.4
 DEFAULT_FEATURES = {
     "timestamp": {"dtype": "float32", "shape": [1], "names": None},
     **{
@@ -64,8 +64,8 @@ class LeRobotDataset:
             self._features: dict[str, dict[str, Any]] = self._info["features"]
             rows = list(self._rows_of_v3() if version == "v3.0" else self._rows_of_v2())
             self._words = {TASK: self._read_tasks(version)}
-            if _INDEX in self._features:
-                self._words[SUBTASK] = self._read_words("meta/subtasks.parquet", _INDEX)
+            if _INDEX in self._features and (path / _SUBTASKS).exists():
+                self._words[SUBTASK] = self._read_words(_SUBTASKS, _INDEX)
             promised = (int(self._info["total_episodes"]), int(self._info["total_frames"]))
         except (KeyError, TypeError) as error:
             raise ForeignError(f"{path}: the tables under meta/ lack {error}") from error
@@ -117,7 +117,7 @@ class LeRobotDataset:
                 fields[key] = Field(_height_width_channels(feature), "uint8")
             elif key == "timestamp":
                 fields[key] = Field((), feature["dtype"], names=(key,), units=("s",))
-            elif key not in DEFAULT_FEATURES and key != _INDEX and feature["dtype"] != "string":
+            elif key not in {*DEFAULT_FEATURES, _INDEX} and feature["dtype"] != "string":
                 shape = tuple(feature["shape"])
                 units = tuple(feature.get("units") or ())
                 fields[key] = Field(shape, feature["dtype"], names=_names(feature, shape), units=units)

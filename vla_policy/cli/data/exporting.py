@@ -30,7 +30,7 @@ def export_data(
     from functools import partial
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from vla_datasets.store import DemonstrationStore
     from vla_policy.interrupt import StopRequest
@@ -47,7 +47,7 @@ def export_data(
 
         export = partial(export_lerobot, version=format.removeprefix("lerobot-"), lossless=lossless)
     console = Console(markup=False)
-    columns = ("[bold]export", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("export", "bold"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with StopRequest() as stop, Progress(*columns, console=console) as bar:
         row = bar.add_task("export", total=len(opened.episodes))
         is_complete = export(

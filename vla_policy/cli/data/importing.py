@@ -72,7 +72,7 @@ def import_data(
         episodes = _bags(source, robot, instruction, task, success, name)
     else:
         episodes = _mapped(source, format, mapping, name)
-    columns = ("[bold]import", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    columns = (TextColumn("import", "bold"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
     with StopRequest() as stop, Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         row = bar.add_task("import", total=len(episodes.lengths), note="")
 
