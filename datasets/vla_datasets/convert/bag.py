@@ -59,8 +59,8 @@ class BagDataset:
 
     @property
     def streams(self) -> dict[str, Stream]:
-        """None: a robot file declares none."""
-        return {}
+        """The robot file's."""
+        return {s.name: Stream(s.channel, s.samples_per_frame) for s in self._robot.streams}
 
     def read(self, source_id: str) -> Episode:
         """Returns the episode that a bag makes.
@@ -101,6 +101,7 @@ class BagDataset:
             instruction=instruction,
             source_id=source_id,
             success=self._success,
+            streams=recording.streams,
         )
 
     def _connections(self, reader: AnyReader, bag: Path, wanted: dict[str, str]) -> list[Any]:

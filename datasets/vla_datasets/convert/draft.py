@@ -43,7 +43,7 @@ def draft_mapping(dataset: ForeignDataset) -> str:
         for key, field in fields.items():
             lines += _vector(key, field)
     success = next((key for key in offer.fields if _name(key) == "success"), None)
-    unused.pop(success, None)
+    unused.pop(success or "", None)
     lines += [f"# not mapped: {key}: {field.dtype} {field.shape} a frame" for key, field in unused.items()]
     lines += [f"# unreadable: {key}: {why}" for key, why in offer.unreadable.items()]
     lines += ["", *_text(offer)]

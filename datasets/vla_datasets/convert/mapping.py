@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_policy.control.located_yaml import YamlSection
-from vla_policy.control.robot import UNITS
+from vla_policy.control.robot import SIGNAL_UNITS
 
-_UNITS = (*UNITS, "rad/s", "m/s", "N", "Nm")
 ORDERS = ("rgb", "bgr")
 FITS = ("stretch", "crop")
 
@@ -200,7 +199,7 @@ def _vector(section: YamlSection, *others: str) -> VectorPart:
         scale = part.number("scale", default=1.0)
         if scale == 0.0:
             raise part.error("scale", "must not be 0: every value would be the offset")
-        unit = part.text("unit", choices=_UNITS)
+        unit = part.text("unit", choices=SIGNAL_UNITS)
         columns.append(Column(name, unit, column, scale, part.number("offset", default=0.0)))
     return VectorPart(
         key=section.text("key"),
