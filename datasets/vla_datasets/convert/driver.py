@@ -88,6 +88,7 @@ def import_episodes(
     source: EpisodeSource,
     out: str | Path,
     *,
+    image_codec: str = "",
     restore: bool = False,
     stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[ImportProgress], None] = lambda progress: None,
@@ -100,12 +101,14 @@ def import_episodes(
     Args:
         source: what to import.
         out: the store, a directory or a URL, made when it is not there.
+        image_codec: ``lz4``, ``raw`` or ``jpeg`` (lossy), of the store; "" = as it has, lz4 for a new one.
         restore: also add episodes that were deleted from the store.
         stop: once it returns True, what is read is committed and the call returns.
         on_progress: called at the start and after every episode.
 
     Raises:
-        ForeignError: the source has no episodes, or the store holds others under the same source ids.
+        ForeignError: the source has no episodes, the store holds others under the same source ids, or its streams or
+            image codec are others.
         FileExistsError: there is something else at `out`.
         EmbodimentMismatch: the store holds demonstrations of another robot.
         StoreLockedError: another process writes this store.
@@ -116,13 +119,16 @@ def import_episodes(
     try:
         store = DemonstrationStore.open(out)
     except FileNotFoundError:
-        store = DemonstrationStore.create(out, source.embodiment, streams=source.streams)
+        codec = image_codec or "lz4"
+        store = DemonstrationStore.create(out, source.embodiment, streams=source.streams, image_codec=codec)
     store.embodiment.require_match(source.embodiment, mine=f"store {out}", theirs=f"import of {source.path}")
     if dict(store.streams) != dict(source.streams):
         raise ForeignError(
             f"store {out} has the streams {describe_streams(store.streams)}, the import of {source.path} has "
             f"{describe_streams(source.streams)}: declare the same, or import into another store"
         )
+    if image_codec not in ("", store.image_codec):
+        raise ForeignError(f"store {out} has {store.image_codec} images; got the image codec {image_codec}")
     with store.writer() as writer:
         present = {record.source_id: record.index for record in store.episodes if record.source_id in source.lengths}
         _require_same(source, store, present)

@@ -245,4 +245,5 @@ def _read_table(path: Path, columns: list[str] | None = None, filters: Any = Non
     try:
         return parquet.read_table(path, columns=columns, filters=filters, partitioning=None)  # type: ignore[arg-type]
     except (OSError, pyarrow.ArrowException) as error:
-        raise ForeignError(f"{path} is missing, torn or without {columns}: {error}") from error
+        wanted = f" or lacks one of {', '.join(columns)}" if columns else ""
+        raise ForeignError(f"{path} is missing, torn{wanted}: {error}") from error

@@ -62,6 +62,14 @@ def test_what_one_store_deleted_is_new_to_another(tmp_path, source):
     assert len(ids(tmp_path / "b")) == 4
 
 
+def test_a_new_store_has_the_image_codec_that_was_asked_for(tmp_path, source):
+    import_episodes(source, tmp_path / "store", image_codec="jpeg")
+    assert DemonstrationStore.open(tmp_path / "store").image_codec == "jpeg"
+    assert import_episodes(source, tmp_path / "store").present == 4
+    with pytest.raises(ForeignError, match="has jpeg images; got the image codec raw"):
+        import_episodes(source, tmp_path / "store", image_codec="raw")
+
+
 def test_other_subtasks_are_another_data_set(tmp_path, embodiment, make_episode, source):
     import_episodes(source, tmp_path / "store")
     cut = dataclasses.replace(make_episode(0), subtasks=(Subtask(0, 1, "reach"),))

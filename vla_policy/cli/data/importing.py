@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -22,6 +22,7 @@ def import_data(
     task: str = "",
     success: bool | None = None,
     name: str = "",
+    image_codec: Literal["lz4", "raw", "jpeg"] | None = None,
     restore: bool = False,
 ) -> int:
     """Add demonstrations of another format to a store.
@@ -42,6 +43,7 @@ def import_data(
         task: bags: the task name of every episode; the instruction when left out.
         success: bags: whether the episodes succeeded.
         name: first part of the source ids; the source's name when left out.
+        image_codec: how a new store keeps pictures: lz4 (the default) and raw lose nothing, jpeg (quality 95) does.
         restore: also add episodes that were deleted from the store; they are left out otherwise.
 
     Returns:
@@ -80,7 +82,9 @@ def import_data(
             note = f"{progress.frames} frames, {len(progress.refused)} refused"
             bar.update(row, completed=progress.dealt_with, note=note)
 
-        progress = import_episodes(episodes, out, restore=restore, stop=stop, on_progress=show)
+        progress = import_episodes(
+            episodes, out, image_codec=image_codec or "", restore=restore, stop=stop, on_progress=show
+        )
     for left_behind in progress.recovered:
         console.print(f"an interrupted append had left {left_behind} behind in {out}; it was dropped")
     for source_id, reason in progress.refused.items():
