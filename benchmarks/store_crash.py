@@ -21,7 +21,7 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from write_trace import DiskState, Policy, Recorder, Step, power_loss, state_bef
 
 from vla_datasets.combine import merge_stores
 from vla_datasets.convert import driver
-from vla_datasets.schema import Episode, StoreError
+from vla_datasets.schema import Episode, StoreError, Stream
 from vla_datasets.store import DemonstrationStore
 from vla_policy.embodiment import Channel, Embodiment
 
@@ -103,6 +103,7 @@ class Source:
 
     path = Path("made-up")
     embodiment = BODY
+    streams: Mapping[str, Stream] = {}
     lengths = dict.fromkeys(names(*range(8)))
 
     def read(self, source_id: str) -> Episode:

@@ -103,6 +103,53 @@ def _heads(result: Mapping[str, Any]) -> str:
     return _table(header, rows) + _source(result)
 
 
+def _store_formats(result: Mapping[str, Any]) -> str:
+    jpeg = result["jpeg"]
+    names = {
+        "vla_zarr_lz4": "vla-zarr, lz4",
+        "vla_zarr_raw": "vla-zarr, raw",
+        "vla_zarr_jpeg": f"vla-zarr, JPEG ({jpeg['psnr_db']:.1f} dB PSNR, at most {jpeg['largest_error']} levels off)",
+        "zarr_python_lz4": "zarr-python, lz4, the same chunks and shards",
+        "h5py": "h5py, uncompressed",
+        "one_file": "the same arrays in one plain file",
+    }
+    rows = []
+    for key, name in names.items():
+        figures = result["formats"][key]
+        cells = (f"{figures['write_mb_per_s']:,.0f}", f"{figures['mb_on_disk']:,.0f}", f"{figures['of_decoded']:.0%}")
+        rows.append((name, *cells))
+    header = (f"{result['decoded_mb']:,.0f} MB of demonstrations", "written, MB/s", "MB on disk", "of decoded")
+    return _table(header, rows) + _source(result)
+
+
+def _store_open(result: Mapping[str, Any]) -> str:
+    rows = [
+        (f"{row['episodes']:,}", f"{row['segments']:,}", f"{row['manifest_mb']:.1f}", *_seconds(row["open_s"]))
+        for row in result["open"]
+    ]
+    header = ("episodes", "segments", "manifest, MB", "opened in, s (median)", "s (slowest)", "n")
+    return _table(header, rows) + _source(result)
+
+
+def _seconds(times: Mapping[str, Any]) -> tuple[str, str, str]:
+    return f"{times['p50']:.2f}", f"{times['max']:.2f}", str(times["n"])
+
+
+def _store_crash(result: Mapping[str, Any]) -> str:
+    stages = ("write", "sync", "manifest", "commit", "clean")
+    rows = []
+    for name, killed in result["kills_by_stage"].items():
+        lost = result["power_losses"][name]
+        found = lost["found_in_controls"]
+        damage = sum(lost[kind] for kind in _DAMAGE)
+        cells = (f"{lost['states']:,}", str(damage), f"{sum(found.values()):,}")
+        rows.append((name, *(str(killed.get(stage, "")) for stage in stages), *cells))
+    header = ("", *(f"killed in {stage}" for stage in stages), "power losses", "damaged", "found without fsyncs")
+    total = ", ".join(f"{kind.replace('_', ' ')} {result[kind]}" for kind in _DAMAGE)
+    return f"{result['kills']} kills: {total}.\n\n" + _table(header, rows) + _source(result)
+
+
+_DAMAGE = ("committed_lost", "duplicated", "unreadable", "between_commits", "not_resumed")
 _NAMES = {"wrist": "the wrist camera", "front": "the front camera", "state": "the joint state", "instruction": "words"}
 # Marker -> result file and what makes the table of it.
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -114,6 +161,9 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "data_quality": ("data_quality", _data_quality),
     "loader": ("loader", _loader),
     "heads": ("heads", _heads),
+    "store_formats": ("store_formats", _store_formats),
+    "store_open": ("store_formats", _store_open),
+    "store_crash": ("store_crash", _store_crash),
 }
 
 

@@ -18,7 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 from ros2_nodes.conversions import MESSAGE_TYPES, diagnostics
 from ros2_nodes.parameters import RECORDER_PARAMETERS, declare, value_of
 from ros2_nodes.running import INSTRUCTION_QOS, input_qos, run
-from vla_datasets.schema import Episode
+from vla_datasets.schema import Episode, Stream, describe_streams
 from vla_datasets.store import DemonstrationStore
 from vla_policy.control.alignment import robot_inputs
 from vla_policy.control.messages import MessageError
@@ -71,7 +71,8 @@ class RecorderNode(Node):
         super().destroy_node()
 
     def _subscribe(self, topics: dict[str, RecordedTopic]) -> None:
-        sources = {source.topic: source for source in robot_inputs(self._robot).values()}
+        sources = {stream.source.topic: stream.source for stream in self._robot.streams}
+        sources |= {source.topic: source for source in robot_inputs(self._robot).values()}
         self.create_subscription(String, self._robot.instruction_topic, self._on_instruction, INSTRUCTION_QOS)
         for topic, recorded in topics.items():
             if topic == self._robot.instruction_topic:
@@ -159,6 +160,7 @@ class RecorderNode(Node):
             instruction=recording.instruction,
             source_id=self._source_id,
             success=success,
+            streams=recording.streams,
         )
 
     def _diagnose(self) -> None:
@@ -182,13 +184,15 @@ class RecorderNode(Node):
 def _store_of(robot: Robot, path: str) -> DemonstrationStore:
     if not path:
         raise ValueError("parameter store is empty; give the directory of a vla-zarr store, which is made if need be")
+    streams = {stream.name: Stream(stream.channel, stream.samples_per_frame) for stream in robot.streams}
     try:
         store = DemonstrationStore.open(path)
     except FileNotFoundError:
-        return DemonstrationStore.create(path, robot.embodiment)
-    if store.streams:
+        return DemonstrationStore.create(path, robot.embodiment, streams=streams)
+    if dict(store.streams) != streams:
         raise ValueError(
-            f"{path} has the streams {', '.join(store.streams)}, which a recording lacks: take another one"
+            f"{path} has the streams {describe_streams(store.streams)}, robot file {robot.path} has "
+            f"{describe_streams(streams)}: take another store"
         )
     store.embodiment.require_match(robot.embodiment, mine=f"store {path}", theirs=f"robot file {robot.path}")
     return store

@@ -6,21 +6,24 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from vla_datasets.files import MANIFEST_NAME
-from vla_datasets.schema import Layout, StoreError
+from vla_datasets.schema import Layout, StoreError, describe_streams
 from vla_datasets.store import DemonstrationStore, files_at
 from vla_policy.config import nearest
 
 
-def merge_stores(sources: Sequence[DemonstrationStore], out: str | Path) -> DemonstrationStore:
+def merge_stores(
+    sources: Sequence[DemonstrationStore], out: str | Path, *, restore: bool = False
+) -> DemonstrationStore:
     """Adds all live episodes of the sources to the store at `out`, in one commit, and returns it.
 
     Segment files are hard-linked where source and `out` lie on one file system, else copied and checked; frames are
     never encoded again. Episodes that `out` already holds, bit for bit, are not added again, so a merge that was
-    killed is simply repeated.
+    killed is simply repeated. What was deleted from `out` stays deleted, and its keep-ranges stay.
 
     Args:
         sources: at least one; all of the same layout.
         out: the store to add to; created when it is not there.
+        restore: also add episodes whose source ids were deleted from `out`.
 
     Raises:
         ValueError: layouts differ, or two different episodes have one source id; `out` is unchanged.
@@ -29,7 +32,8 @@ def merge_stores(sources: Sequence[DemonstrationStore], out: str | Path) -> Demo
     """
     if not sources:
         raise ValueError("a merge needs at least one source store; got none")
-    return _adopt([(source, [record.source_id for record in source.episodes]) for source in sources], out)
+    selections = [(source, [record.source_id for record in source.episodes]) for source in sources]
+    return _adopt(selections, out, restore=restore)
 
 
 def split_store(store: DemonstrationStore, outs: Mapping[str | Path, Collection[str]]) -> list[DemonstrationStore]:
@@ -60,7 +64,9 @@ def split_store(store: DemonstrationStore, outs: Mapping[str | Path, Collection[
     return [_adopt([(store, names)], out) for out, names in outs.items()]
 
 
-def _adopt(selections: Sequence[tuple[DemonstrationStore, Collection[str]]], out: str | Path) -> DemonstrationStore:
+def _adopt(
+    selections: Sequence[tuple[DemonstrationStore, Collection[str]]], out: str | Path, *, restore: bool = False
+) -> DemonstrationStore:
     layout = selections[0][0].manifest.layout
     for source, _ in selections[1:]:
         _require_same(layout, source.manifest.layout, f"store {selections[0][0].path}", f"store {source.path}")
@@ -72,14 +78,15 @@ def _adopt(selections: Sequence[tuple[DemonstrationStore, Collection[str]]], out
             out, layout.embodiment, streams=layout.streams, image_codec=layout.image_codec
         )
     with store.writer() as writer:
-        writer.adopt([(source.files, source.manifest.segments, set(names)) for source, names in selections])
+        parts = [(source.files, source.manifest.segments, set(names)) for source, names in selections]
+        writer.adopt(parts, restore=restore)
     return store
 
 
 def _require_same(a: Layout, b: Layout, mine: str, theirs: str) -> None:
     a.embodiment.require_match(b.embodiment, mine=mine, theirs=theirs)
     for what, ours, others in (
-        ("streams", dict(a.streams), dict(b.streams)),
+        ("streams", describe_streams(a.streams), describe_streams(b.streams)),
         ("image codec", a.image_codec, b.image_codec),
     ):
         if ours != others:

@@ -1,6 +1,6 @@
 """The manifest: the one file that says what a store holds. Whatever it does not name does not exist.
 
-The file is ``{"format":"vla-zarr","version":1,"sha256":"<hex>","content":<content>}``, the sha256 being that of the
+The file is ``{"format":"vla-zarr","version":2,"sha256":"<hex>","content":<content>}``, the sha256 being that of the
 bytes of ``<content>`` as they stand in the file. docs/vla_zarr.md describes the content.
 """
 
@@ -66,11 +66,13 @@ class Manifest:
         layout: what all episodes have in common.
         segments: in the order of the episodes.
         next_segment: the number of the next segment; grows only.
+        deleted_source_ids: of the episodes that were deleted and not added again, compacted away or not.
     """
 
     layout: Layout
     segments: tuple[Segment, ...] = ()
     next_segment: int = 0
+    deleted_source_ids: frozenset[str] = frozenset()
 
     def episodes(self) -> tuple[EpisodeRecord, ...]:
         """Returns the live episodes, in order."""
@@ -81,7 +83,10 @@ class Manifest:
         """Returns a manifest with these segments instead, whose ids it will not give out again."""
         # An object store's ids have the number and a suffix that no other writer has.
         number = max([self.next_segment, *(int(segment.id.partition("-")[0]) + 1 for segment in segments)])
-        return replace(self, segments=tuple(segments), next_segment=number)
+        deleted = self.deleted_source_ids
+        if deleted:
+            deleted -= {row.source_id for segment in segments for row in segment.live}
+        return replace(self, segments=tuple(segments), next_segment=number, deleted_source_ids=deleted)
 
     def without(self, source_ids: Collection[str]) -> Manifest:
         """Returns a manifest in which these episodes are deleted."""
@@ -92,7 +97,8 @@ class Manifest:
             )
             for segment in self.segments
         ]
-        return replace(self, segments=tuple(segments))
+        deleted = self.deleted_source_ids.union(source_ids)
+        return replace(self, segments=tuple(segments), deleted_source_ids=deleted)
 
     def keeping(self, keep: Mapping[str, tuple[tuple[int, int], ...]]) -> Manifest:
         """Returns a manifest with other keep-ranges of the named live episodes."""
@@ -130,6 +136,7 @@ class Manifest:
             {
                 **_layout_to_json(self.layout),
                 "next_segment": self.next_segment,
+                "deleted_source_ids": sorted(self.deleted_source_ids),
                 "segments": [
                     {
                         "id": segment.id,
@@ -236,4 +243,5 @@ def _parse(content: Any) -> Manifest:
             raise ValueError(f"segment {item['id']} holds {item['frames']} frames, its episodes {start}")
         files = dict(zip(item["files"], map(StoredFile._make, item["files"].values()), strict=True))
         segments.append(Segment(item["id"], item["frames"], files, tuple(rows), frozenset(item["deleted"])))
-    return Manifest(layout, tuple(segments), content["next_segment"])
+    deleted = frozenset(content.get("deleted_source_ids", ()))  # stores of before have none
+    return Manifest(layout, tuple(segments), content["next_segment"], deleted)

@@ -167,6 +167,12 @@ class EpisodeRecord(EpisodeRow):
     segment: str
 
 
+def describe_streams(streams: Mapping[str, Stream]) -> str:
+    """Returns streams for a message, ``none`` where there are none."""
+    described = [f"{name} ({stream.channel}; {stream.samples_per_frame} a frame)" for name, stream in streams.items()]
+    return ", ".join(described) or "none"
+
+
 def image_key(camera: str) -> str:
     """Returns the array name of a camera within a segment, e.g. ``image.front``."""
     return f"image.{camera}"

@@ -15,7 +15,7 @@ from vla_datasets.encoding import encode_episodes
 from vla_datasets.files import TEMPORARY_NAME, StoreFiles
 from vla_datasets.lock import Lock
 from vla_datasets.manifest import Manifest, Segment, read_manifest
-from vla_datasets.schema import Episode, EpisodeRecord, StoreError
+from vla_datasets.schema import Episode, EpisodeRecord, EpisodeRow, StoreError
 from vla_datasets.segment_writer import GROUP_METADATA, adopt_segment, write_segment
 from vla_datasets.segments import SEGMENTS
 from vla_policy.config import nearest
@@ -71,6 +71,8 @@ class Writer:
     def delete(self, source_ids: Collection[str]) -> None:
         """Deletes episodes: they are gone from the manifest's table, their bytes stay until `compact`.
 
+        Imports and merges leave their source ids out from now on, until they are told to restore them.
+
         Raises:
             ValueError: the store has no such episode; nothing is deleted.
             StoreError: as `append`.
@@ -100,12 +102,15 @@ class Writer:
             if checked:
                 self._commit(manifest.keeping(checked))
 
-    def adopt(self, selections: Sequence[tuple[StoreFiles, Sequence[Segment], Collection[str]]]) -> None:
+    def adopt(
+        self, selections: Sequence[tuple[StoreFiles, Sequence[Segment], Collection[str]]], *, restore: bool = False
+    ) -> None:
         """Adds episodes of other stores of the same layout with their segments, which are shared, not rewritten.
 
         Args:
             selections: (the other store's files, its segments, source ids of the episodes to take). Episodes that
-                this store already holds, bit for bit, are not added again.
+                this store already holds, bit for bit, are not added again and keep their keep-ranges.
+            restore: also take those whose source ids were deleted from this store.
 
         Raises:
             ValueError: this store has another episode of the same source id; nothing is changed.
@@ -115,17 +120,19 @@ class Writer:
             held = {row.source_id: row for segment in manifest.segments for row in segment.live}
             segments = list(manifest.segments)
             number = manifest.next_segment
+            unwanted = frozenset() if restore else manifest.deleted_source_ids
             for files, others, wanted in selections:
                 for other in others:
                     dropped: set[int] = set()
                     for position, row in enumerate(other.rows):
-                        if position in other.deleted or row.source_id not in wanted:
+                        if position in other.deleted or row.source_id not in wanted or row.source_id in unwanted:
                             dropped.add(position)
                         elif row.source_id in held:
-                            if replace(row, start=0) != replace(held[row.source_id], start=0):
+                            differing = _differences(row, held[row.source_id])
+                            if differing:
                                 raise ValueError(
-                                    f"episode {row.source_id!r} of {files.root} differs from the one of that source_id "
-                                    f"in {self._store.path} or in another source: delete one of the two"
+                                    f"episode {row.source_id!r} of {files.root} differs in {', '.join(differing)} from "
+                                    f"the one of that source_id in {self._store.path} or in another source: delete one"
                                 )
                             dropped.add(position)
                         else:
@@ -231,3 +238,9 @@ class Writer:
         if dropped:
             files.sync(SEGMENTS)
         return tuple(dropped)
+
+
+def _differences(a: EpisodeRow, b: EpisodeRow) -> list[str]:
+    """Returns in which respects two episodes are not the same; which of their frames are used is not one."""
+    named = {"sha256": "data", **{key: key for key in ("task", "instruction", "success", "subtasks")}}
+    return [word for key, word in named.items() if getattr(a, key) != getattr(b, key)]

@@ -32,6 +32,7 @@ from vla_policy.control.robot import (
     COMPRESSED_IMAGE,
     IMAGE,
     STATE_TYPES,
+    STREAM_TYPES,
     Camera,
     Dimension,
     Source,
@@ -90,7 +91,7 @@ def test_a_published_picture_reads_back_with_its_stamp() -> None:
 
 
 def test_every_message_type_of_a_robot_file_has_a_class() -> None:
-    assert set(MESSAGE_TYPES) == {*CAMERA_TYPES, *STATE_TYPES, *ACTION_TYPES}
+    assert set(MESSAGE_TYPES) == {*CAMERA_TYPES, *STATE_TYPES, *STREAM_TYPES, *ACTION_TYPES}
 
 
 def test_joint_states_are_ordered_and_converted_by_name() -> None:

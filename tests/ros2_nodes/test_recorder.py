@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import WrenchStamped
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rosbags.rosbag2 import Writer
@@ -22,7 +23,12 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import array_to_compressed_image, chunk_to_trajectory, vector_to_joint_state
+from ros2_nodes.conversions import (
+    array_to_compressed_image,
+    chunk_to_trajectory,
+    ns_to_time,
+    vector_to_joint_state,
+)
 from ros2_nodes.processes import RECORDER, command
 from ros2_nodes.running import INSTRUCTION_QOS
 from ros2_nodes.supervision import ChildProcesses, ProcessError, node_environment, private_domain
@@ -57,8 +63,20 @@ action:
     dimensions:
       elbow: {unit: rad, lower: -9, upper: 9}
       opening: {unit: "1", joint: finger, scale: -2.0, offset: 1.0, lower: 0, upper: 1}
+streams:
+  wrench:
+    topic: /wrench
+    type: geometry_msgs/msg/WrenchStamped
+    samples_per_frame: 2
+    reliability: reliable
+    depth: 20
+    tolerance_s: 0.005
+    max_age_s: 2.0
+    dimensions: {pull: {unit: N, joint: force.x}}
 """
-TOPICS = {"/front": CompressedImage, "/joint_states": JointState, "/trajectory": JointTrajectory}
+TOPICS = {
+    "/front": CompressedImage, "/joint_states": JointState, "/trajectory": JointTrajectory, "/wrench": WrenchStamped,
+}  # fmt: skip
 
 
 class Operator:
@@ -139,6 +157,11 @@ class Operator:
             state = np.array([random.uniform(-1, 1), 0.5], np.float32)
             joints = vector_to_joint_state(state, self._robot.state_dimensions, stamp_ns)
             self._publishers["/joint_states"].publish(change(i, joints))
+            for sample in (0, 1):
+                wrench = WrenchStamped()
+                wrench.header.stamp = ns_to_time(stamp_ns - (1 - sample) * PERIOD_NS // 2)
+                wrench.wrench.force.x = float(2 * i + sample)
+                self._publishers["/wrench"].publish(wrench)
             picture = random.integers(0, 256, (16, 24, 3), np.uint8)
             self._publishers["/front"].publish(array_to_compressed_image(picture, stamp_ns, "front"))
             if i % 3 == 0:
@@ -230,6 +253,8 @@ def test_a_live_recording_and_a_bag_of_it_give_the_same_episode(bench: Bench, tm
     np.testing.assert_array_equal(found.state, expected.state)
     np.testing.assert_array_equal(found.actions, expected.actions)
     assert len(np.unique(found.actions, axis=0)) == 10
+    np.testing.assert_array_equal(found.streams["wrench"], expected.streams["wrench"])
+    np.testing.assert_array_equal(found.streams["wrench"][:, 0], np.arange(20))
 
 
 def test_what_is_no_demonstration_is_not_stored_and_said(bench: Bench) -> None:

@@ -38,6 +38,30 @@ def check(store, make_episode, same_episode):
         assert same_episode(store.read_episode(record.index), make_episode(number))
 
 
+def test_a_repeated_merge_leaves_out_what_was_deleted_unless_it_restores(make_store, tmp_path):
+    a, b = make_store("a", [0, 1]), make_store("b", [2, 3])
+    merged = merge_stores([a, b], tmp_path / "out")
+    with merged.writer() as writer:
+        writer.delete(["source-1", "source-2"])
+        writer.compact()
+    with a.writer() as writer:  # what a source deletes is not merged, and nothing that `out` would remember
+        writer.delete(["source-0"])
+    assert ids(merge_stores([a, b], tmp_path / "out")) == ["source-0", "source-3"]
+    restored = merge_stores([a, b], tmp_path / "out", restore=True)
+    assert ids(restored) == ["source-0", "source-3", "source-1", "source-2"]
+    assert restored.manifest.deleted_source_ids == frozenset()
+    restored.verify()
+
+
+def test_a_repeated_merge_leaves_the_keep_ranges_of_the_merged_store(make_store, tmp_path):
+    a = make_store("a", [0, 1])
+    merged = merge_stores([a], tmp_path / "out")
+    with merged.writer() as writer:
+        writer.set_keep({"source-0": [(0, 1)]})
+    again = merge_stores([a, make_store("b", [2])], tmp_path / "out")
+    assert ids(again) == ["source-0", "source-1", "source-2"] and again.episodes[0].keep == ((0, 1),)
+
+
 def image_files(store):
     return {path.stat().st_ino for path in store.path.rglob("data/image.*/c/*/0/0/0")}
 

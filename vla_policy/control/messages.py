@@ -72,6 +72,14 @@ class JointStateMessage(Protocol):
 
 
 @runtime_checkable
+class WrenchMessage(Protocol):
+    """``geometry_msgs/msg/WrenchStamped``."""
+
+    @property
+    def wrench(self) -> Any: ...  # noqa: D102
+
+
+@runtime_checkable
 class TrajectoryMessage(Protocol):
     """``trajectory_msgs/msg/JointTrajectory``."""
 
@@ -122,6 +130,20 @@ def joint_state_to_vector(message: JointStateMessage, dimensions: Sequence[Dimen
         MessageError: a name is missing or given twice, or a value is missing or not finite.
     """
     return _ordered(list(message.name), [list(message.position)], dimensions, "joint state")[0]
+
+
+def wrench_to_vector(message: WrenchMessage, dimensions: Sequence[Dimension]) -> Float32[np.ndarray, " d"]:
+    """Returns parts of a wrench, named force.x .. torque.z, in the order and units of `dimensions`, (d,) float32.
+
+    Raises:
+        MessageError: there is no such part, or a value is not finite.
+    """
+    parts = {
+        f"{kind}.{axis}": float(getattr(getattr(message.wrench, kind), axis))
+        for kind in ("force", "torque")
+        for axis in "xyz"
+    }
+    return _ordered(list(parts), [list(parts.values())], dimensions, "wrench")[0]
 
 
 def trajectory_to_chunk(message: TrajectoryMessage, dimensions: Sequence[Dimension]) -> ActionChunk:

@@ -10,9 +10,15 @@ from typing import Any
 import numpy as np
 
 from vla_policy.control.alignment import camera_input, state_input
-from vla_policy.control.messages import joint_state_to_vector, picture_of, time_to_ns, trajectory_to_chunk
+from vla_policy.control.messages import (
+    joint_state_to_vector,
+    picture_of,
+    time_to_ns,
+    trajectory_to_chunk,
+    wrench_to_vector,
+)
 from vla_policy.control.recording import EpisodeRecorder
-from vla_policy.control.robot import Robot
+from vla_policy.control.robot import WRENCH, Robot, StreamChannel
 
 STRING = "std_msgs/msg/String"
 # Hands a message and the time it came in, in nanoseconds, to a recorder; raises a MessageError for a bad message.
@@ -33,7 +39,7 @@ class RecordedTopic:
 
 
 def recorded_topics(robot: Robot) -> dict[str, RecordedTopic]:
-    """Returns topic -> what is done with its messages: cameras, state, commands and the instruction."""
+    """Returns topic -> what is done with its messages: cameras, state, streams, commands and the instruction."""
     takes: list[tuple[str, str, Take]] = [(robot.instruction_topic, STRING, _instruct)]
     for camera in robot.cameras:
         read = partial(picture_of, camera=camera)
@@ -41,6 +47,7 @@ def recorded_topics(robot: Robot) -> dict[str, RecordedTopic]:
     for channel in robot.state:
         read = partial(joint_state_to_vector, dimensions=channel.dimensions)
         takes.append((channel.source.topic, channel.source.type, _observe(state_input(channel.name), read)))
+    takes += [(stream.source.topic, stream.source.type, _sample(stream)) for stream in robot.streams]
     commanded = {channel.topic: channel.type for channel in robot.action}
     takes += [(topic, message_type, _command(topic, robot)) for topic, message_type in commanded.items()]
     types = {topic: message_type for topic, message_type, _ in takes}
@@ -50,6 +57,16 @@ def recorded_topics(robot: Robot) -> dict[str, RecordedTopic]:
 def _observe(name: str, read: Callable[[Any], np.ndarray]) -> Take:
     def take(recorder: EpisodeRecorder, message: Any, now_ns: int) -> None:
         recorder.observe(name, read(message), time_to_ns(message.header.stamp), now_ns)
+
+    return take
+
+
+def _sample(stream: StreamChannel) -> Take:
+    read = wrench_to_vector if stream.source.type == WRENCH else joint_state_to_vector
+
+    def take(recorder: EpisodeRecorder, message: Any, now_ns: int) -> None:
+        value = read(message, stream.dimensions)
+        recorder.sample(stream.name, value, time_to_ns(message.header.stamp), now_ns)
 
     return take
 

@@ -11,6 +11,7 @@ from vla_policy.control.alignment import AlignedObservation, ObservationAligner,
 from vla_policy.control.executor import ChunkExecutor, to_nanoseconds
 from vla_policy.control.planner import MAX_INSTRUCTION_CHARACTERS
 from vla_policy.control.robot import Robot
+from vla_policy.control.streams import SampledStream
 from vla_policy.types import ActionChunk
 
 _TOLERANCE = 0.25  # of a control period: an observation further from a frame's time is not that frame's
@@ -31,6 +32,7 @@ class Recording:
         state: (t, s) float32, SI units, in the robot file's order.
         actions: (t, a) float32, SI units: what was commanded for one control period after the frame.
         instruction: the words given, "" when there were none.
+        streams: stream name -> (t * samples_per_frame, d) float32, SI units.
     """
 
     stamps_ns: np.ndarray
@@ -38,6 +40,7 @@ class Recording:
     state: np.ndarray
     actions: np.ndarray
     instruction: str
+    streams: dict[str, np.ndarray]
 
 
 class EpisodeRecorder:
@@ -46,7 +49,8 @@ class EpisodeRecorder:
     Observations are aligned by `ObservationAligner`, as the policy node aligns them. A frame is the observation nearest
     to one control period after the frame before it. Its action is where `ChunkExecutor` stands one control period
     after it, with the trajectories that came in until then: what the robot was to reach. Frames before the first
-    trajectory of every action topic have no action and are left out.
+    trajectory of every action topic have no action and are left out, and so are those before the first message of a
+    stream.
 
     Args:
         robot: what the topics carry.
@@ -58,6 +62,7 @@ class EpisodeRecorder:
         self._aligner = ObservationAligner(robot_inputs(robot), now_ns)
         self._period_ns = to_nanoseconds(1.0 / robot.rate_hz)
         self._executors: dict[str, ChunkExecutor] = {}
+        self._streams = {stream.name: SampledStream(stream, self._period_ns) for stream in robot.streams}
         self._candidate: AlignedObservation | None = None
         self._now_ns, self._seen_ns, self._latest_ns = now_ns, -1, now_ns
         self._waiting: deque[AlignedObservation] = deque()  # frames whose action is not known yet
@@ -88,13 +93,27 @@ class EpisodeRecorder:
         self._advance(now_ns)
         refused = self._aligner.push(name, value, stamp_ns, now_ns)
         if refused:
-            self._problems.append(refused)
+            self._problems.append(f"{refused} (received at {now_ns / 1e9:.3f} s)")
         elif name.startswith(camera_input("")) or not self._robot.cameras:
             self._latest_ns = max(self._latest_ns, stamp_ns)
         found = self._aligner.newest(now_ns, self._seen_ns)
         if found is not None:
             self._seen_ns = found.stamp_ns
             self._take(found)
+
+    def sample(self, name: str, value: np.ndarray, stamp_ns: int, now_ns: int) -> None:
+        """Takes in a message of a stream.
+
+        Args:
+            name: of the stream.
+            value: (d,) float32.
+            stamp_ns: the time in the message's header, in nanoseconds.
+            now_ns: the time it came in, in nanoseconds.
+        """
+        self._advance(now_ns)
+        refused = self._streams[name].push(value, stamp_ns, now_ns)
+        if refused:
+            self._problems.append(f"{refused} (received at {now_ns / 1e9:.3f} s)")
 
     def command(self, topic: str, chunk: ActionChunk, now_ns: int) -> None:
         """Takes in a trajectory of an action topic, of the topic's dimensions.
@@ -131,6 +150,7 @@ class EpisodeRecorder:
         if self._candidate is not None and self._distance_ns(self._candidate) <= _TOLERANCE * self._period_ns:
             self._add(self._candidate)
         self._advance(None)
+        self._leave_out_frames_before_the_streams()
         problems = list(self._problems)
         if self._last_ns is not None and self._latest_ns > self._last_ns + (1 + _TOLERANCE) * self._period_ns:
             gaps = "; ".join(self._aligner.gaps(self._now_ns).values())
@@ -147,8 +167,13 @@ class EpisodeRecorder:
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             raise RecordingError("; ".join(problems[:_SHOWN]) + more)
         observations = [observation for observation, _ in self._frames]
+        stamps_ns = np.array([observation.stamp_ns for observation in observations], np.int64)
+        try:
+            streams = {name: stream.at(stamps_ns) for name, stream in self._streams.items()}
+        except ValueError as error:
+            raise RecordingError(str(error)) from error
         return Recording(
-            stamps_ns=np.array([observation.stamp_ns for observation in observations], np.int64),
+            stamps_ns=stamps_ns,
             images={
                 camera.name: np.stack([o.values[camera_input(camera.name)] for o in observations])  # type: ignore[misc]
                 for camera in self._robot.cameras
@@ -156,7 +181,15 @@ class EpisodeRecorder:
             state=np.stack([self._state(observation) for observation in observations]),
             actions=np.stack([action for _, action in self._frames]),
             instruction=self._instruction(observations[0].stamp_ns),
+            streams=streams,
         )
+
+    def _leave_out_frames_before_the_streams(self) -> None:
+        for name, stream in self._streams.items():
+            while self._frames and stream.begins_after(self._frames[0][0].stamp_ns):
+                del self._frames[0]
+                if not self._frames:
+                    self._problems.append(f"stream {name}: no message in time for any frame")
 
     def _take(self, found: AlignedObservation) -> None:
         """Decides which observation is the next frame: the nearest to one period after the last."""

@@ -17,7 +17,10 @@ IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedIm
 CAMERA_TYPES = (IMAGE, COMPRESSED_IMAGE)
 STATE_TYPES = ("sensor_msgs/msg/JointState",)
 ACTION_TYPES = ("trajectory_msgs/msg/JointTrajectory",)
+WRENCH = "geometry_msgs/msg/WrenchStamped"
+STREAM_TYPES = (*STATE_TYPES, WRENCH)
 UNITS = ("rad", "m", "s", "1")
+SIGNAL_UNITS = (*UNITS, "rad/s", "m/s", "N", "Nm")  # of what is recorded but never commanded
 CONTROL_MODES = ("joint_position",)
 _TOPIC = re.compile(r"(~?/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)  # design.ros2.org/articles/topic_and_service_names
 
@@ -121,6 +124,28 @@ class StateChannel:
 
 
 @dataclass(frozen=True)
+class StreamChannel:
+    """A signal that is recorded beside the state, at the control rate or a multiple of it.
+
+    Args:
+        name: name in the dataset.
+        source: how its messages arrive, and which of them is the sample of a time.
+        samples_per_frame: rate of its samples over the control rate.
+        dimensions: of a sample. A wrench names its parts force.x .. torque.z.
+    """
+
+    name: str
+    source: Source
+    samples_per_frame: int
+    dimensions: tuple[Dimension, ...]
+
+    @property
+    def channel(self) -> Channel:
+        """Names and units of the dimensions."""
+        return _channel(self.dimensions)
+
+
+@dataclass(frozen=True)
 class ActionChannel:
     """Dimensions of the action that go out on one topic; channels of one topic share a message."""
 
@@ -162,6 +187,7 @@ class Robot:
     action: tuple[ActionChannel, ...]
     urdf: Path | None = None
     workspace: WorkspaceBox | None = None
+    streams: tuple[StreamChannel, ...] = ()
 
     @property
     def state_dimensions(self) -> tuple[Dimension, ...]:
@@ -211,7 +237,10 @@ def read_robot(path: str | Path) -> Robot:
         ConfigurationError: names file, line, key and, for a misspelt key or choice, the nearest valid one.
     """
     top = YamlSection.read(Path(path))
-    top.allow("robot", "control_mode", "rate_hz", "instruction", "cameras", "state", "action", "urdf", "workspace")
+    top.allow(
+        *("robot", "control_mode", "rate_hz", "instruction", "cameras", "state", "action", "streams"),
+        *("urdf", "workspace"),
+    )
     instruction = top.section("instruction")
     instruction.allow("topic")
     robot = Robot(
@@ -225,6 +254,7 @@ def read_robot(path: str | Path) -> Robot:
         action=tuple(_action(name, s) for name, s in top.sections("action").items()),
         urdf=_urdf(top) if "urdf" in top else None,
         workspace=_workspace(top) if "workspace" in top else None,
+        streams=tuple(_stream(name, s) for name, s in top.sections("streams").items()) if "streams" in top else (),
     )
     _require_consistent(top, robot)
     return robot
@@ -236,12 +266,12 @@ def _require_consistent(top: YamlSection, robot: Robot) -> None:
     channels: dict[tuple[str, str], str] = {}  # (state or action, dimension) -> channel
     joints: dict[tuple[str, str], str] = {}  # (action topic, joint) -> dimension
     units = {dimension.name: dimension.unit for dimension in robot.state_dimensions}
-    for kind in ("cameras", "state", "action"):
+    for kind in ("cameras", "state", "action", "streams"):
         for channel, section in top.sections(kind).items() if kind in top else ():
             topic, message_type = section.text("topic"), section.text("type")
             if types.setdefault(topic, message_type) != message_type:
                 raise section.error("type", f"{topic} carries {types[topic]} in this file; a topic has one type")
-            for name, part in section.sections("dimensions").items() if kind != "cameras" else ():
+            for name, part in section.sections("dimensions").items() if kind in ("state", "action") else ():
                 if (kind, name) in channels:
                     raise part.error("", f"{kind}.{channels[kind, name]} has this name, too; names are unique")
                 channels[kind, name] = channel
@@ -326,6 +356,16 @@ def _state(name: str, section: YamlSection) -> StateChannel:
     return StateChannel(name, _source(section, STATE_TYPES), tuple(dimensions))
 
 
+def _stream(name: str, section: YamlSection) -> StreamChannel:
+    section.allow(*(key for key in _SOURCE_KEYS if key != "on_gap"), "samples_per_frame", "dimensions")
+    dimensions = []
+    for key, part in section.sections("dimensions").items():
+        part.allow("joint", "unit", "scale", "offset")
+        dimensions.append(_dimension(key, part, SIGNAL_UNITS))
+    samples = section.whole("samples_per_frame", minimum=1, maximum=100_000)
+    return StreamChannel(name, _source(section, STREAM_TYPES), samples, tuple(dimensions))
+
+
 def _action(name: str, section: YamlSection) -> ActionChannel:
     section.allow("topic", "type", "dimensions")
     dimensions = []
@@ -355,14 +395,14 @@ def _action(name: str, section: YamlSection) -> ActionChannel:
     )  # fmt: skip
 
 
-def _dimension(name: str, section: YamlSection) -> Dimension:
+def _dimension(name: str, section: YamlSection, units: tuple[str, ...] = UNITS) -> Dimension:
     scale = section.number("scale", default=1.0)
     if scale == 0.0:
         raise section.error("scale", "must not be 0: no message could say the value")
     return Dimension(
         name=name,
         joint=section.text("joint", default=name),
-        unit=section.text("unit", choices=UNITS),
+        unit=section.text("unit", choices=units),
         scale=scale,
         offset=section.number("offset", default=0.0),
     )

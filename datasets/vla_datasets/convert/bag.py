@@ -14,7 +14,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from vla_datasets.convert.foreign import ForeignError, natural_order
 from vla_datasets.convert.formats import BAG_SUFFIXES
-from vla_datasets.schema import Episode
+from vla_datasets.schema import Episode, Stream
 from vla_policy.control.recorded_topics import recorded_topics
 from vla_policy.control.recording import EpisodeRecorder
 from vla_policy.control.robot import Robot
@@ -57,6 +57,11 @@ class BagDataset:
         """What the robot file says."""
         return self._robot.embodiment
 
+    @property
+    def streams(self) -> dict[str, Stream]:
+        """The robot file's."""
+        return {s.name: Stream(s.channel, s.samples_per_frame) for s in self._robot.streams}
+
     def read(self, source_id: str) -> Episode:
         """Returns the episode that a bag makes.
 
@@ -96,6 +101,7 @@ class BagDataset:
             instruction=instruction,
             source_id=source_id,
             success=self._success,
+            streams=recording.streams,
         )
 
     def _connections(self, reader: AnyReader, bag: Path, wanted: dict[str, str]) -> list[Any]:

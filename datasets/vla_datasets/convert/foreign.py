@@ -45,7 +45,8 @@ class Offer:
 
     Args:
         fields: key -> what it holds in every frame.
-        texts: key -> its text in the first episode, for texts that an episode has once.
+        texts: key -> its text in the first episode, or in that one's first frame.
+        frame_texts: those of the texts that every frame has; they may differ between the frames of an episode.
         robot: name of the robot, "" where the data set does not say it.
         control_mode: what an action means, "" where the data set does not say it.
         rate_hz: frames per second, None where the data set does not say it.
@@ -54,6 +55,7 @@ class Offer:
 
     fields: Mapping[str, Field]
     texts: Mapping[str, str] = field(default_factory=dict)
+    frame_texts: frozenset[str] = frozenset()
     robot: str = ""
     control_mode: str = ""
     rate_hz: float | None = None
@@ -61,7 +63,8 @@ class Offer:
 
     def __str__(self) -> str:
         lines = [f"  {key}: {f.dtype} {f.shape} a frame" for key, f in self.fields.items()]
-        lines += [f"  {key}: text of an episode, e.g. {text!r}" for key, text in self.texts.items()]
+        for key, text in self.texts.items():
+            lines.append(f"  {key}: text of {'a frame' if key in self.frame_texts else 'an episode'}, e.g. {text!r}")
         return "\n".join([*lines, *(f"  {key}: unreadable, {why}" for key, why in self.unreadable.items())])
 
 
@@ -84,7 +87,9 @@ class ForeignDataset(Protocol):
         ...
 
     def read(self, episode: str, keys: Collection[str]) -> dict[str, np.ndarray | str]:
-        """Returns what some keys hold in an episode: (t, ...) arrays (pictures (t, h, w, 3) uint8), or its texts.
+        """Returns what some keys hold in an episode: (t, ...) arrays (pictures (t, h, w, 3) uint8), or its text.
+
+        A text that every frame has is an array of t strings.
 
         Raises:
             ForeignError: names file, episode and key of what is missing, torn or does not fit together.

@@ -61,11 +61,19 @@ def read_array(group: h5py.Group, key: str, path: Path) -> np.ndarray:
     """Returns an array.
 
     Raises:
-        ForeignError: it is not there; lists what is.
+        ForeignError: it is not there (lists what is), torn, or compressed in a way that HDF5 here does not know.
     """
     item = group.get(key)
     if not isinstance(item, h5py.Dataset):
         there: list[str] = []
         group.visititems(lambda name, thing: there.append(name) if isinstance(thing, h5py.Dataset) else None)
         raise ForeignError(f"{path}, {group.name}: there is no {key!r}; it has {', '.join(there) or 'nothing'}")
-    return item[()]
+    try:
+        return item[()]
+    except OSError as error:
+        filters = [item.id.get_create_plist().get_filter(i) for i in range(item.id.get_create_plist().get_nfilters())]
+        known = ", ".join(f"{name.decode() or code}" for code, _, _, name in filters) or "none"
+        raise ForeignError(
+            f"{path}, {group.name}: {key} cannot be read: torn, or a filter of it is not registered (its filters: "
+            f"{known}): {error}"
+        ) from error

@@ -29,7 +29,7 @@ class InPlaceStore:
     def __init__(self, source: MappedDataset) -> None:
         self._source = source
         self.path = source.path
-        self.streams: Mapping[str, Stream] = {}
+        self.streams: Mapping[str, Stream] = source.streams
         self.episodes = tuple(self._record(index, source_id) for index, source_id in enumerate(source.lengths))
 
     @property
@@ -44,7 +44,7 @@ class InPlaceStore:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 of the embodiment, the texts and all states and actions; pictures are not read for it."""
+        """The sha256 of the embodiment, the texts and all states, actions and streams; no picture is read for it."""
         table = [[record.source_id, record.sha256] for record in self.episodes]
         return hashlib.sha256(json.dumps([self.embodiment.to_json(), table], sort_keys=True).encode()).hexdigest()
 
@@ -62,28 +62,26 @@ class InPlaceStore:
         if not 0 <= index < len(self.episodes):
             raise IndexError(f"{self.path} has {len(self.episodes)} episodes; got {index}")
         episode = self._source.read(self.episodes[index].source_id)
-        check_episode(episode, Layout(self.embodiment))
+        check_episode(episode, Layout(self.embodiment, self.streams))
         return episode
 
     def _record(self, index: int, source_id: str) -> EpisodeRecord:
-        task, instruction, success = self._source.read_texts(source_id)
-        digest = hashlib.sha256(json.dumps([task, instruction, success]).encode())
-        vectors = self._source.read_vectors(source_id)
-        for values in vectors:
+        told = self._source.read_told(source_id)
+        digest = hashlib.sha256(json.dumps(told, default=vars, sort_keys=True).encode())
+        state, actions = self._source.read_vectors(source_id)
+        streams = self._source.read_streams(source_id)
+        for values in (state, actions, *(streams[name] for name in sorted(streams))):
             digest.update(values.tobytes())
-        length = len(vectors[1])
+        length = len(actions)
         return EpisodeRecord(
             start=0,
             length=length,
-            task=task,
-            instruction=instruction,
             source_id=source_id,
-            success=success,
-            subtasks=(),
             keep=((0, length),),
             sha256=digest.hexdigest(),
             index=index,
             segment=source_id,
+            **told,
         )
 
 
@@ -98,8 +96,8 @@ class InPlaceSegment:
         return self._source.read_vectors(self._source_id)
 
     def stream(self, name: str) -> np.ndarray:
-        """Raises a KeyError: nothing maps to a stream."""
-        raise KeyError(f"{self._source.path} has no stream {name!r}: streams are not read in place")
+        """Returns a stream of all frames, (t * samples_per_frame, d) float32."""
+        return self._source.read_streams(self._source_id)[name]
 
     def read_images(self, camera: str, start: int, out: np.ndarray) -> None:
         """Decodes consecutive frames of a camera into `out`, (t, h, w, 3) uint8."""

@@ -18,7 +18,8 @@ from vla_datasets.convert.video import decode_video
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
-TASK = "task"
+TASK, SUBTASK = "task", "subtask"
+_INDEX, _SUBTASKS = "subtask_index", "meta/subtasks.parquet"  # of lerobot 0.4
 DEFAULT_FEATURES = {
     "timestamp": {"dtype": "float32", "shape": [1], "names": None},
     **{
@@ -39,7 +40,10 @@ class _Place:
 
 
 class LeRobotDataset:
-    """A LeRobot data set on disk. An episode's id is ``episode_<index>``; it offers the text ``task``.
+    """A LeRobot data set on disk. An episode's id is ``episode_<index>``.
+
+    It offers the text ``task`` of every frame, ``subtask`` where there is a ``meta/subtasks.parquet``, and the
+    features that are strings.
 
     Args:
         path: the directory that holds ``meta/info.json``.
@@ -59,7 +63,9 @@ class LeRobotDataset:
         try:
             self._features: dict[str, dict[str, Any]] = self._info["features"]
             rows = list(self._rows_of_v3() if version == "v3.0" else self._rows_of_v2())
-            self._tasks = self._read_tasks(version)
+            self._words = {TASK: self._read_tasks(version)}
+            if _INDEX in self._features and (path / _SUBTASKS).exists():
+                self._words[SUBTASK] = self._read_words(_SUBTASKS, _INDEX)
             promised = (int(self._info["total_episodes"]), int(self._info["total_frames"]))
         except (KeyError, TypeError) as error:
             raise ForeignError(f"{path}: the tables under meta/ lack {error}") from error
@@ -82,20 +88,22 @@ class LeRobotDataset:
         """
         place, length = self._places[episode], self.lengths[episode]
         where = f"{place.table}, {episode}"
-        stored = [key for key in keys if key != TASK and key not in place.videos]
-        columns = [*stored, "frame_index", "timestamp", "task_index"]
-        table = _read_table(place.table, columns, [("episode_index", "==", place.index)])
+        columns = {"frame_index", "timestamp"}
+        columns |= {f"{key}_index" if key in self._words else key for key in keys if key not in place.videos}
+        table = _read_table(place.table, sorted(columns), [("episode_index", "==", place.index)])
         if table.num_rows != length:
             raise ForeignError(f"{where}: has {table.num_rows} frames, the episode table says {length}")
         if not np.array_equal(table["frame_index"].to_numpy(), np.arange(length)):
             raise ForeignError(f"{where}: frame_index must count from 0 to {length - 1}")
         found: dict[str, np.ndarray | str] = {}
         for key in keys:
-            if key == TASK:
-                found[key] = self._task(table["task_index"].to_numpy(), where)
+            if key in self._words:
+                found[key] = self._texts(key, table[f"{key}_index"].to_pylist(), where)
             elif key in place.videos:
                 file, start_s = place.videos[key]
                 found[key] = decode_video(file, start_s + table["timestamp"].to_numpy().astype(np.float64))
+            elif self._features[key]["dtype"] == "string":
+                found[key] = np.array([str(text or "") for text in table[key].to_pylist()], object)
             elif self._features[key]["dtype"] == "image":
                 found[key] = _decode_pictures(table[key], f"{where}: {key}")
             else:
@@ -107,15 +115,19 @@ class LeRobotDataset:
         for key, feature in self._features.items():
             if feature["dtype"] in _PICTURES:
                 fields[key] = Field(_height_width_channels(feature), "uint8")
-            elif key not in DEFAULT_FEATURES and feature["dtype"] != "string":
+            elif key == "timestamp":
+                fields[key] = Field((), feature["dtype"], names=(key,), units=("s",))
+            elif key not in {*DEFAULT_FEATURES, _INDEX} and feature["dtype"] != "string":
                 shape = tuple(feature["shape"])
                 units = tuple(feature.get("units") or ())
                 fields[key] = Field(shape, feature["dtype"], names=_names(feature, shape), units=units)
         first = next(iter(self.lengths), None)
-        texts = {} if first is None else {key: str(value) for key, value in self.read(first, [TASK]).items()}
+        told = [*self._words, *(key for key, feature in self._features.items() if feature["dtype"] == "string")]
+        texts = {} if first is None else {key: str(value[0]) for key, value in self.read(first, told).items()}
         return Offer(
             fields,
             texts=texts,
+            frame_texts=frozenset(texts),
             robot=self._info.get("robot_type") or "",
             control_mode=self._info.get("control_mode") or "",
             rate_hz=float(self._info["fps"]),
@@ -161,18 +173,24 @@ class LeRobotDataset:
     def _read_tasks(self, version: str) -> dict[int, str]:
         if version != "v3.0":
             return {int(row["task_index"]): row["task"] for row in _read_lines(self.path / "meta/tasks.jsonl")}
-        file = self.path / "meta/tasks.parquet"
-        table = _read_table(file)
-        words = next((key for key in table.column_names if key != "task_index"), None)  # the index of a pandas table
-        if words is None:
-            raise ForeignError(f"{file}: has no column with the tasks' words; it has {', '.join(table.column_names)}")
-        return dict(zip(table["task_index"].to_pylist(), table[words].to_pylist(), strict=True))
+        return self._read_words("meta/tasks.parquet", "task_index")
 
-    def _task(self, indices: np.ndarray, where: str) -> str:
-        distinct = sorted(set(indices.tolist()))
-        if len(distinct) != 1 or distinct[0] not in self._tasks:
-            raise ForeignError(f"{where}: task_index must be one of the {len(self._tasks)} tasks; got {distinct}")
-        return self._tasks[distinct[0]]
+    def _read_words(self, name: str, index: str) -> dict[int, str]:
+        """Returns what a table of words says under each index; the words are the index of a pandas table."""
+        table = _read_table(self.path / name)
+        words = next((key for key in table.column_names if key != index), None)
+        if words is None or index not in table.column_names:
+            there = ", ".join(table.column_names)
+            raise ForeignError(f"{self.path / name} must have a column of words and {index}; it has {there}")
+        return dict(zip(table[index].to_pylist(), table[words].to_pylist(), strict=True))
+
+    def _texts(self, key: str, indices: list[int], where: str) -> np.ndarray:
+        """Returns the words of every frame; a subtask of -1 is none."""
+        words = self._words[key] | ({-1: ""} if key == SUBTASK else {})
+        unknown = sorted(set(indices) - words.keys(), key=str)
+        if unknown:
+            raise ForeignError(f"{where}: {key}_index must be one of {len(self._words[key])} {key}s; got {unknown}")
+        return np.array([words[index] for index in indices], object)
 
     def _numbers(self, key: str, column: pyarrow.ChunkedArray, where: str) -> np.ndarray:
         shape = (len(column), *self._features[key]["shape"])
@@ -227,4 +245,5 @@ def _read_table(path: Path, columns: list[str] | None = None, filters: Any = Non
     try:
         return parquet.read_table(path, columns=columns, filters=filters, partitioning=None)  # type: ignore[arg-type]
     except (OSError, pyarrow.ArrowException) as error:
-        raise ForeignError(f"{path} is missing, torn or without {columns}: {error}") from error
+        wanted = f" or lacks one of {', '.join(columns)}" if columns else ""
+        raise ForeignError(f"{path} is missing, torn{wanted}: {error}") from error

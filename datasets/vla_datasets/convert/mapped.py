@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 
 from vla_datasets.convert.foreign import ForeignDataset, ForeignError
-from vla_datasets.convert.mapping import CameraPart, MappingFile, VectorPart
-from vla_datasets.schema import Episode
+from vla_datasets.convert.mapping import CameraPart, MappingFile, StreamPart, TextPart, VectorPart
+from vla_datasets.convert.pictures import convert_pictures
+from vla_datasets.schema import Episode, Stream, Subtask
 from vla_policy.config import nearest
 from vla_policy.embodiment import Channel, Embodiment
 
@@ -29,6 +32,7 @@ class MappedDataset:
 
     Attributes:
         embodiment: of every episode.
+        streams: of every episode.
         lengths: source id -> frames of the episode (None where only reading tells), in order.
 
     Raises:
@@ -59,14 +63,22 @@ class MappedDataset:
             state=self._channel("state", mapping.state),
             action=self._channel("action", mapping.action),
         )
-        for place, text in (("instruction", mapping.instruction), ("task", mapping.task)):
-            if text.key and text.key not in offer.texts:
-                raise self._no_key(place, text.key, offer.texts)
+        self.streams = {stream.name: self._stream(stream) for stream in mapping.streams}
+        for place, key, texts in (
+            ("instruction", mapping.instruction.key, offer.texts),
+            ("task", mapping.task.key, offer.texts),
+            ("subtasks", mapping.subtasks_key, offer.frame_texts),
+        ):
+            if key and key not in texts:
+                raise self._no_key(place, key, texts)
         if mapping.success.key:
             self._require_field("success", mapping.success.key)
-        self._text_keys = {mapping.instruction.key, mapping.task.key, mapping.success.key} - {""}
+        told = (mapping.instruction.key, mapping.task.key, mapping.success.key, mapping.subtasks_key)
+        self._told_keys = set(told) - {""}
         self._vector_keys = {part.key for part in (*mapping.state, *mapping.action)}
-        self._keys = self._text_keys | self._vector_keys | {camera.key for camera in mapping.cameras}
+        self._stream_keys = {stream.vector.key for stream in mapping.streams}
+        cameras = {camera.key for camera in mapping.cameras}
+        self._keys = self._told_keys | self._vector_keys | self._stream_keys | cameras
 
     def read(self, source_id: str) -> Episode:
         """Returns an episode; nothing in it is clipped, padded or guessed.
@@ -76,24 +88,26 @@ class MappedDataset:
         """
         found = self._found(source_id, self._keys)
         state, actions = self._vectors(found)
-        task, instruction, success = self._texts(found)
         return Episode(
             images={camera.name: self._pictures(camera, found, source_id) for camera in self._mapping.cameras},
             state=state,
             actions=actions,
-            task=task,
-            instruction=instruction,
+            streams=self._stream_samples(found),
             source_id=source_id,
-            success=success,
+            **self._told(found, source_id),
         )
 
     def read_vectors(self, source_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns state (t, s) and actions (t, a) of an episode, float32, without decoding a picture."""
         return self._vectors(self._found(source_id, self._vector_keys))
 
-    def read_texts(self, source_id: str) -> tuple[str, str, bool]:
-        """Returns task, instruction and success of an episode without decoding a picture."""
-        return self._texts(self._found(source_id, self._text_keys))
+    def read_streams(self, source_id: str) -> dict[str, np.ndarray]:
+        """Returns stream name -> (t * samples_per_frame, d) float32 of an episode."""
+        return self._stream_samples(self._found(source_id, self._stream_keys)) if self.streams else {}
+
+    def read_told(self, source_id: str) -> dict[str, Any]:
+        """Returns `task`, `instruction`, `success` and `subtasks` of an episode without decoding a picture."""
+        return self._told(self._found(source_id, self._told_keys), source_id)
 
     def read_pictures(self, source_id: str, camera: str, frames: slice) -> np.ndarray:
         """Returns the pictures of one camera in some frames of an episode, (t, h, w, 3) uint8 RGB."""
@@ -123,44 +137,58 @@ class MappedDataset:
             for parts in (self._mapping.state, self._mapping.action)
         )
 
-    def _texts(self, found: dict[str, np.ndarray | str]) -> tuple[str, str, bool]:
+    def _told(self, found: dict[str, np.ndarray | str], source_id: str) -> dict[str, Any]:
         mapping = self._mapping
-        task, instruction = (str(found[t.key]) if t.key else t.text for t in (mapping.task, mapping.instruction))
         success = mapping.success.all
-        return task, instruction, bool(np.any(found[mapping.success.key])) if success is None else success
+        return {
+            "task": self._text(mapping.task, found, source_id),
+            "instruction": self._text(mapping.instruction, found, source_id),
+            "success": bool(np.any(found[mapping.success.key])) if success is None else success,  # type: ignore[arg-type]
+            "subtasks": self._subtasks(found[mapping.subtasks_key]) if mapping.subtasks_key else (),
+        }
+
+    def _text(self, part: TextPart, found: dict[str, np.ndarray | str], source_id: str) -> str:
+        value = found[part.key] if part.key else part.text
+        if isinstance(value, str):
+            return value
+        distinct = list(dict.fromkeys(value.tolist()))
+        if len(distinct) > 1:
+            raise ForeignError(
+                f"{self.path}, {source_id!r}: {part.key} differs between frames: {distinct[0]!r}, then "
+                f"{distinct[1]!r}. An episode has one such text: map another one, and this key as subtasks"
+            )
+        return distinct[0]
+
+    def _subtasks(self, texts: np.ndarray | str) -> tuple[Subtask, ...]:
+        """Returns the runs of frames with the same text; frames without words belong to none."""
+        runs: list[Subtask] = []
+        frame = 0
+        for text, run in groupby(str(text).strip() for text in texts[: len(texts) - self._ahead]):
+            start, frame = frame, frame + len(list(run))
+            if text:
+                runs.append(Subtask(start, frame, text))
+        return tuple(runs)
+
+    def _stream_samples(self, found: dict[str, np.ndarray | str]) -> dict[str, np.ndarray]:
+        samples: dict[str, np.ndarray] = {}
+        for stream in self._mapping.streams:
+            stored = np.asarray(found[stream.vector.key])
+            rows = stored[: len(stored) - self._ahead].reshape(-1, self._width(stream.vector, stream.samples_per_frame))
+            samples[stream.name] = _values(stream.vector, rows)
+        return samples
 
     def _part(self, part: VectorPart, stored: np.ndarray) -> np.ndarray:
-        rows = stored.reshape(len(stored), -1)[part.ahead : len(stored) - self._ahead + part.ahead]
-        values = rows[:, [column.column for column in part.columns]].astype(np.float64)
-        values = values * [column.scale for column in part.columns] + [column.offset for column in part.columns]
-        return values.astype(np.float32)
+        return _values(part, stored.reshape(len(stored), -1)[part.ahead : len(stored) - self._ahead + part.ahead])
 
     def _pictures(self, camera: CameraPart, found: dict[str, np.ndarray | str], source_id: str) -> np.ndarray:
         pictures = np.asarray(found[camera.key])
-        pictures = pictures[: len(pictures) - self._ahead]
-        if pictures.shape[-1] != 3:
-            pictures = np.moveaxis(pictures, 1, -1)
-        pictures = self._grey_levels(camera, pictures, source_id)
-        if camera.order == "bgr":
-            pictures = pictures[..., ::-1]
-        size = self.embodiment.cameras[camera.name]
-        if pictures.shape[1:3] != size:
-            pictures = _resize(pictures, size, camera.fit)
-        return np.ascontiguousarray(pictures)
-
-    def _grey_levels(self, camera: CameraPart, pictures: np.ndarray, source_id: str) -> np.ndarray:
-        if pictures.dtype == np.uint8 and camera.scale == 1.0:
-            return pictures
-        levels = np.rint(pictures.astype(np.float64) * camera.scale)
-        where = f"{self.path}, {source_id!r}: {camera.key}"
-        if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > 255:
+        try:
+            size = self.embodiment.cameras[camera.name]
+            return convert_pictures(pictures[: len(pictures) - self._ahead], camera, size)
+        except ValueError as error:
             raise ForeignError(
-                f"{where} times the scale {camera.scale:g} must lie in 0 to 255; "
-                f"got {levels.min():g} to {levels.max():g}"
-            )
-        if camera.scale == 1.0 and pictures.dtype.kind == "f" and pictures.max() <= 1.0:
-            raise ForeignError(f"{where} lies in 0 to 1: give the camera scale: 255 in {self._mapping.path}")
-        return levels.astype(np.uint8)
+                f"{self.path}, {source_id!r}: {error} (camera {camera.name} of {self._mapping.path})"
+            ) from error
 
     def _camera_size(self, camera: CameraPart) -> tuple[int, int]:
         place = f"cameras.{camera.name}"
@@ -186,11 +214,23 @@ class MappedDataset:
             )
         return camera.size
 
-    def _channel(self, place: str, parts: tuple[VectorPart, ...]) -> Channel:
+    def _stream(self, stream: StreamPart) -> Stream:
+        channel = self._channel(f"streams.{stream.name}", (stream.vector,), stream.samples_per_frame)
+        return Stream(channel, stream.samples_per_frame)
+
+    def _width(self, part: VectorPart, samples_per_frame: int = 1) -> int:
+        return int(np.prod(self._dataset.offer.fields[part.key].shape)) // samples_per_frame
+
+    def _channel(self, place: str, parts: tuple[VectorPart, ...], samples_per_frame: int = 1) -> Channel:
         for part in parts:
             self._require_field(place, part.key)
             field = self._dataset.offer.fields[part.key]
-            width = int(np.prod(field.shape))
+            if samples_per_frame > 1 and field.shape[:1] != (samples_per_frame,):
+                raise self._error(
+                    f"{place}.samples_per_frame",
+                    f"is {samples_per_frame}, but {part.key} is {field.shape} a frame: its first axis are the samples",
+                )
+            width = self._width(part, samples_per_frame)
             used = [column.column for column in part.columns]
             if max(used) >= width or (len(used) != width and not part.is_selection):
                 columns = f" ({', '.join(field.names)})" if field.names else ""
@@ -212,9 +252,8 @@ class MappedDataset:
         if key not in offer.fields:
             raise self._no_key(place, key, offer.fields)
 
-    def _no_key(self, place: str, key: str, there: object) -> ForeignError:
-        known = list(there) if isinstance(there, dict) else []
-        hint = nearest(key, known)
+    def _no_key(self, place: str, key: str, there: Collection[str]) -> ForeignError:
+        hint = nearest(key, there)
         return self._error(place, f"there is no {key!r}{hint}; {self.path} offers:\n{self._dataset.offer}")
 
     def _error(self, place: str, message: str) -> ForeignError:
@@ -228,14 +267,8 @@ def _bare(path: Path) -> str:
     return name
 
 
-def _resize(pictures: np.ndarray, size: tuple[int, int], fit: str) -> np.ndarray:
-    height, width = size
-    if fit == "crop":
-        rows, columns = pictures.shape[1:3]
-        kept_rows = min(rows, round(columns * height / width))
-        kept_columns = min(columns, round(rows * width / height))
-        top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
-        pictures = pictures[:, top : top + kept_rows, left : left + kept_columns]
-    shrinks = height * width < pictures.shape[1] * pictures.shape[2]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.stack([cv2.resize(np.ascontiguousarray(p), (width, height), interpolation=method) for p in pictures])
+def _values(part: VectorPart, rows: np.ndarray) -> np.ndarray:
+    """Returns the part's columns of (n, columns) stored numbers in their units, (n, d) float32."""
+    values = rows[:, [column.column for column in part.columns]].astype(np.float64)
+    values = values * [column.scale for column in part.columns] + [column.offset for column in part.columns]
+    return values.astype(np.float32)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_policy.control.located_yaml import YamlSection
-from vla_policy.control.robot import UNITS
+from vla_policy.control.robot import SIGNAL_UNITS
 
 ORDERS = ("rgb", "bgr")
 FITS = ("stretch", "crop")
@@ -49,6 +49,21 @@ class VectorPart:
 
 
 @dataclass(frozen=True)
+class StreamPart:
+    """A signal beside the state, at the control rate or a multiple of it.
+
+    Args:
+        name: name in the store.
+        samples_per_frame: rows that a frame's numbers make, the newest one last.
+        vector: where they are and what their columns are.
+    """
+
+    name: str
+    samples_per_frame: int
+    vector: VectorPart
+
+
+@dataclass(frozen=True)
 class CameraPart:
     """One camera.
 
@@ -87,7 +102,10 @@ class SuccessPart:
 
 @dataclass(frozen=True)
 class MappingFile:
-    """A mapping file. `robot` and `rate_hz` are "" and None where it leaves them to the data set."""
+    """A mapping file. `robot` and `rate_hz` are "" and None where it leaves them to the data set.
+
+    `subtasks_key` holds a text for every frame, "" where there are no subtasks.
+    """
 
     path: Path
     robot: str
@@ -96,9 +114,11 @@ class MappingFile:
     cameras: tuple[CameraPart, ...]
     state: tuple[VectorPart, ...]
     action: tuple[VectorPart, ...]
+    streams: tuple[StreamPart, ...]
     instruction: TextPart
     task: TextPart
     success: SuccessPart
+    subtasks_key: str
 
 
 def read_mapping(path: str | Path) -> MappingFile:
@@ -113,7 +133,8 @@ def read_mapping(path: str | Path) -> MappingFile:
     """
     top = YamlSection.read(Path(path))
     top.allow(
-        "robot", "control_mode", "rate_hz", "cameras", "state", "action", "instruction", "task", "success"
+        "robot", "control_mode", "rate_hz", "cameras", "state", "action", "streams", "instruction", "task", "success",
+        "subtasks",
     )  # fmt: skip
     instruction = _text(top.section("instruction"))
     return MappingFile(
@@ -122,11 +143,13 @@ def read_mapping(path: str | Path) -> MappingFile:
         control_mode=_known(top, "control_mode"),
         rate_hz=top.number("rate_hz", minimum=0.1, maximum=1000.0) if "rate_hz" in top else None,
         cameras=tuple(_camera(name, s) for name, s in top.sections("cameras").items()) if "cameras" in top else (),
-        state=tuple(_vector(s, may_look_ahead=False) for s in top.sections("state").values()),
-        action=tuple(_vector(s, may_look_ahead=True) for s in top.sections("action").values()),
+        state=tuple(_vector(s) for s in top.sections("state").values()),
+        action=tuple(_vector(s, "ahead") for s in top.sections("action").values()),
+        streams=tuple(_stream(name, s) for name, s in top.sections("streams").items()) if "streams" in top else (),
         instruction=instruction,
         task=_text(top.section("task")) if "task" in top else instruction,
         success=_success(top.section("success")),
+        subtasks_key=_subtasks(top.section("subtasks")) if "subtasks" in top else "",
     )
 
 
@@ -153,8 +176,18 @@ def _camera(name: str, section: YamlSection) -> CameraPart:
     )
 
 
-def _vector(section: YamlSection, *, may_look_ahead: bool) -> VectorPart:
-    section.allow("key", "dimensions", *(["ahead"] if may_look_ahead else []))
+def _stream(name: str, section: YamlSection) -> StreamPart:
+    samples = section.whole("samples_per_frame", default=1, minimum=1, maximum=100_000)
+    return StreamPart(name, samples, _vector(section, "samples_per_frame"))
+
+
+def _subtasks(section: YamlSection) -> str:
+    section.allow("key")
+    return section.text("key")
+
+
+def _vector(section: YamlSection, *others: str) -> VectorPart:
+    section.allow("key", "dimensions", *others)
     parts = section.sections("dimensions")
     is_selection = any("column" in part for part in parts.values())
     columns = []
@@ -166,11 +199,11 @@ def _vector(section: YamlSection, *, may_look_ahead: bool) -> VectorPart:
         scale = part.number("scale", default=1.0)
         if scale == 0.0:
             raise part.error("scale", "must not be 0: every value would be the offset")
-        unit = part.text("unit", choices=UNITS)
+        unit = part.text("unit", choices=SIGNAL_UNITS)
         columns.append(Column(name, unit, column, scale, part.number("offset", default=0.0)))
     return VectorPart(
         key=section.text("key"),
-        ahead=section.whole("ahead", default=0, minimum=0, maximum=100) if may_look_ahead else 0,
+        ahead=section.whole("ahead", default=0, minimum=0, maximum=100) if "ahead" in others else 0,
         columns=tuple(columns),
         is_selection=is_selection,
     )

@@ -18,8 +18,8 @@ _INFO = "dataset_info.json"
 class RldsDataset:
     """One version of a TFDS data set on disk. An episode's id is ``<split>_<number>``; keys are paths within a step.
 
-    A text of the steps, e.g. ``language_instruction``, is offered as a text of the episode: it must be the same in
-    every step. Episodes are read in the order of their shards, without shuffling, so that their numbers stay.
+    Texts of the steps, e.g. ``language_instruction``, are offered as texts of every frame. Episodes are read in the
+    order of their shards, without shuffling, so that their numbers stay.
 
     Args:
         path: the directory that holds ``dataset_info.json`` (data set/version), or one above it with one such below.
@@ -46,25 +46,25 @@ class RldsDataset:
         self._next: tuple[str, int] | None = None
         self._episodes: Iterator[Any] = iter(())
         first = self._steps(next(iter(self._places))) if self._places else {}
-        texts = {key: _text(values) for key, values in first.items() if values.dtype.kind in "OS"}
-        fields = {k: Field(v.shape[1:], str(v.dtype)) for k, v in first.items() if v.dtype.kind in "buif"}
-        self.offer = Offer(fields, texts={key: text for key, text in texts.items() if text is not None})
+        self.offer = Offer(
+            {key: Field(v.shape[1:], str(v.dtype)) for key, v in first.items() if v.dtype.kind in "buif"},
+            texts={key: _texts(v)[0] for key, v in first.items() if _is_text(v)},
+            frame_texts=frozenset(key for key, v in first.items() if _is_text(v)),
+            unreadable={k: f"{v.dtype} {v.shape[1:]} a step" for k, v in first.items() if not _is_readable(v)},
+        )
 
     def read(self, episode: str, keys: Collection[str]) -> dict[str, np.ndarray | str]:
         """Returns what the steps of an episode hold.
 
         Raises:
-            ForeignError: a key is missing, a text differs between steps, or a shard is torn.
+            ForeignError: a key is missing, or a shard is torn.
         """
         steps = self._steps(episode)
         found: dict[str, np.ndarray | str] = {}
         for key in keys:
             if key not in steps:
                 raise ForeignError(f"{self.path}, episode {episode!r}: there is no {key!r}; it has {', '.join(steps)}")
-            text = _text(steps[key]) if steps[key].dtype.kind in "OS" else ""
-            if text is None:
-                raise ForeignError(f"{self.path}, episode {episode!r}: {key} differs between steps")
-            found[key] = text or steps[key]
+            found[key] = _texts(steps[key]) if _is_text(steps[key]) else steps[key]
         return found
 
     def _steps(self, episode: str) -> dict[str, np.ndarray]:
@@ -114,8 +114,14 @@ def _flat(step: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     return flat
 
 
-def _text(values: np.ndarray) -> str | None:
-    """Returns the text that all steps share, None when they do not."""
-    distinct = set(values.ravel().tolist())
-    value = distinct.pop() if len(distinct) == 1 else None
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+def _is_text(values: np.ndarray) -> bool:
+    return values.dtype.kind in "OS" and values.ndim == 1
+
+
+def _is_readable(values: np.ndarray) -> bool:
+    return _is_text(values) or values.dtype.kind in "buif"
+
+
+def _texts(values: np.ndarray) -> np.ndarray:
+    """Returns the texts of the steps, which TFDS has as UTF-8."""
+    return np.array([value.decode("utf-8", "replace") for value in values.tolist()], object)

@@ -20,7 +20,8 @@ class RobomimicDataset:
     """One file, or a directory of files (LIBERO has one a task).
 
     An episode's id is ``demo_<n>``, in a directory ``<file>/demo_<n>``. Keys are relative to the demonstration, e.g.
-    ``obs/agentview_rgb``. LIBERO's files also offer the text ``language_instruction``.
+    ``obs/agentview_rgb``. LIBERO's files also offer the text ``language_instruction``, RoboCasa's and others with an
+    ``ep_meta`` of each demonstration the text ``lang``.
 
     Args:
         path: a file or directory.
@@ -35,16 +36,16 @@ class RobomimicDataset:
         self.path = path
         self.lengths: dict[str, int] = {}
         self._places: dict[str, tuple[Path, str]] = {}
-        self._texts: dict[Path, dict[str, str]] = {}
+        self._texts: dict[str, dict[str, str]] = {}
         offers: list[Offer] = []
         for name, file in find_files(path).items():
             with opened(file) as content:
                 data = content.get("data")
                 if not isinstance(data, h5py.Group) or not len(data):
                     raise ForeignError(f"{file} has no demonstrations: it needs groups data/demo_<n>")
+                texts = _texts(data)
                 for demo in sorted(data, key=natural_order):
-                    self._add(demo if path.is_file() else f"{name}/{demo}", file, data[demo])
-                self._texts[file] = _texts(data)
+                    self._add(demo if path.is_file() else f"{name}/{demo}", file, data[demo], texts)
                 if not offers:
                     offers.append(self._offer(file, data))
         self.offer = offers[0]
@@ -56,7 +57,7 @@ class RobomimicDataset:
             ForeignError: a key is missing, or the file is torn.
         """
         file, demo = self._places[episode]
-        texts = self._texts[file]
+        texts = self._texts[episode]
         with opened(file) as content:
             group: Any = content[f"data/{demo}"]
             stated = group.attrs.get("num_samples")
@@ -66,10 +67,12 @@ class RobomimicDataset:
                 )
             return {key: texts[key] if key in texts else read_array(group, key, file) for key in keys}
 
-    def _add(self, episode: str, file: Path, group: Any) -> None:
+    def _add(self, episode: str, file: Path, group: Any, texts: dict[str, str]) -> None:
         actions = group.get(ACTIONS)
         if not isinstance(actions, h5py.Dataset):
             raise ForeignError(f"{file}, {group.name}: there are no {ACTIONS}; it has {', '.join(group) or 'nothing'}")
+        words = _json(group, "ep_meta").get("lang")
+        self._texts[episode] = texts | ({"lang": words} if isinstance(words, str) and words else {})
         self.lengths[episode] = actions.shape[0]
         self._places[episode] = (file, group.name.rsplit("/", 1)[-1])
 
@@ -80,7 +83,7 @@ class RobomimicDataset:
         robots = arguments.get("robots", [])
         return Offer(
             frame_arrays(demo, self.lengths[first]),
-            texts=self._texts[file],
+            texts=self._texts[first],
             robot="_".join([robots] if isinstance(robots, str) else robots),
             rate_hz=float(arguments["control_freq"]) if "control_freq" in arguments else None,
         )
@@ -100,5 +103,7 @@ def _json(data: h5py.Group, attribute: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise ForeignError(f"{data.file.filename}: attribute {attribute} of data is not JSON: {error}") from error
+        raise ForeignError(
+            f"{data.file.filename}: attribute {attribute} of {data.name} is not JSON: {error}"
+        ) from error
     return found if isinstance(found, dict) else {}

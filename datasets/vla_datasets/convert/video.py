@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class VideoWriter:
         height, width = size
         if height % 2 or width % 2:
             raise ValueError(f"a video with {PIXEL_FORMAT} colours needs even sides; got {height} x {width} pictures")
+        os.environ.setdefault("SVT_LOG", "1")  # the encoder prints its settings for every file otherwise
         self._container = av.open(str(path), "w")
         self._stream = self._container.add_stream(CODEC, fps, options=_CODEC_OPTIONS)
         self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, PIXEL_FORMAT

@@ -14,11 +14,23 @@ from vla_datasets.convert.bag import BagDataset
 from vla_datasets.convert.driver import import_episodes
 from vla_datasets.convert.foreign import ForeignError
 from vla_datasets.convert.formats import detect
+from vla_datasets.schema import Stream
 from vla_datasets.store import DemonstrationStore
 from vla_policy.control.recorded_topics import recorded_topics
 from vla_policy.control.recording import EpisodeRecorder
 from vla_policy.control.robot import read_robot
+from vla_policy.embodiment import Channel
 
+WRENCH = """
+streams:
+  wrench:
+    topic: /wrench
+    type: geometry_msgs/msg/WrenchStamped
+    samples_per_frame: 5
+    tolerance_s: 0.006
+    max_age_s: 0.5
+    dimensions: {pull: {unit: N, joint: force.x}, twist: {unit: Nm, joint: torque.z, scale: -1.0}}
+"""
 START_NS = 1_700_000_000_000_000_000
 MS = 1_000_000
 ROBOT = """
@@ -48,6 +60,7 @@ TYPES = {
     "/joint_states": "sensor_msgs/msg/JointState",
     "/trajectory": "trajectory_msgs/msg/JointTrajectory",
     "/instruction": "std_msgs/msg/String",
+    "/wrench": "geometry_msgs/msg/WrenchStamped",
 }
 STORE = get_typestore(Stores.ROS2_KILTED)
 
@@ -98,6 +111,14 @@ def trajectory(ns: int, points: int = 6):
         for k in range(1, points + 1)
     ]
     return STORE.types[TYPES["/trajectory"]](header=header(ns), joint_names=["elbow", "finger"], points=made)
+
+
+def wrench(ns: int):
+    vector = STORE.types["geometry_msgs/msg/Vector3"]
+    parts = STORE.types["geometry_msgs/msg/Wrench"](
+        force=vector(x=elbow_at(ns), y=1.0, z=2.0), torque=vector(x=3.0, y=4.0, z=-2 * elbow_at(ns))
+    )
+    return STORE.types[TYPES["/wrench"]](header=header(ns), wrench=parts)
 
 
 def text(words: str):
@@ -181,7 +202,7 @@ def test_both_storages_and_a_directory_of_bags(tmp_path, script, robot):
     assert (first.task, first.success) == ("cube", False)
 
 
-def test_a_bag_and_a_live_recording_are_identical(tmp_path, script, robot):
+def test_a_bag_and_a_live_recording_are_identical(tmp_path, script, robot_with_wrench):
     """Live: rclpy's own messages, converted and handed over as they come in."""
     sensor_msgs = pytest.importorskip("sensor_msgs.msg")
     std_msgs = pytest.importorskip("std_msgs.msg")
@@ -190,9 +211,11 @@ def test_a_bag_and_a_live_recording_are_identical(tmp_path, script, robot):
     kinds = {
         "/front": sensor_msgs.Image, "/joint_states": sensor_msgs.JointState,
         "/trajectory": trajectory_msgs.JointTrajectory, "/instruction": std_msgs.String,
+        "/wrench": pytest.importorskip("geometry_msgs.msg").WrenchStamped,
     }  # fmt: skip
-    body = robot()
-    live = EpisodeRecorder(body, START_NS)
+    body = robot_with_wrench()
+    add_wrench(script)
+    live = EpisodeRecorder(body, START_NS - 200 * MS)
     topics = recorded_topics(body)
     for ns, topic, message in sorted(script.messages, key=lambda m: m[0]):
         raw = bytes(STORE.serialize_cdr(message, TYPES[topic]))
@@ -203,6 +226,7 @@ def test_a_bag_and_a_live_recording_are_identical(tmp_path, script, robot):
     assert recorded.state.tobytes() == episode.state.tobytes()
     assert recorded.actions.tobytes() == episode.actions.tobytes()
     assert recorded.images["front"].tobytes() == episode.images["front"].tobytes()
+    assert recorded.streams["wrench"].tobytes() == episode.streams["wrench"].tobytes()
     assert recorded.instruction == episode.instruction
 
 
@@ -232,6 +256,65 @@ def test_frames_before_the_first_command_are_left_out(tmp_path, script, robot):
     episode = BagDataset(script.write(tmp_path / "bag"), robot(), success=True).read("bag")
     assert np.array_equal(episode.images["front"][0], picture(3))
     assert np.allclose(episode.actions[:, 0], episode.state[:, 0] + 0.1, atol=1e-5)
+
+
+def add_wrench(script: Script, begin_ms: int = -100) -> None:
+    """100 Hz, stamped 3 ms before the samples that 50 Hz asks for, in 1 ms later."""
+    for ms in range(begin_ms, 1200, 10):
+        ns = START_NS + (ms - 3) * MS
+        script.add(ns + MS, "/wrench", wrench(ns))
+
+
+@pytest.fixture
+def robot_with_wrench(robot):
+    return lambda *replacements: robot(("action:", f"{WRENCH}action:"), *replacements)
+
+
+@pytest.mark.parametrize(("alignment", "shift_s"), [("nearest", -0.003), ("hold", -0.003), ("drop", -0.003)])
+def test_a_faster_topic_becomes_a_stream(tmp_path, script, robot_with_wrench, alignment, shift_s):
+    add_wrench(script)
+    body = robot_with_wrench(("    tolerance_s: 0.006", f"    tolerance_s: 0.006\n    alignment: {alignment}"))
+    progress = import_episodes(BagDataset(script.write(tmp_path / "bag"), body, success=True), tmp_path / "store")
+    assert progress.refused == {}
+    store = DemonstrationStore.open(tmp_path / "store")
+    assert store.streams == {"wrench": Stream(Channel(("pull", "twist"), ("N", "Nm")), 5)}
+    found = store.read_episode(0).streams["wrench"]
+    times_s = np.arange(12)[:, None] / 10 - np.arange(4, -1, -1) / 50  # the last of a frame is the frame's own
+    assert np.allclose(found[:, 0], times_s.ravel() + shift_s, atol=1e-6)
+    assert np.allclose(found[:, 1], 2 * found[:, 0], atol=1e-6)
+
+
+def test_frames_before_a_stream_are_left_out(tmp_path, script, robot_with_wrench):
+    add_wrench(script, begin_ms=250)
+    episode = BagDataset(script.write(tmp_path / "bag"), robot_with_wrench(), success=True).read("bag")
+    assert np.array_equal(episode.images["front"][0], picture(4))  # that of 0.3 s lacks its sample of 0.22 s
+    assert episode.streams["wrench"].shape == (8 * 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: s.drop("/wrench", 480, 540), r"stream wrench: no message on /wrench for its sample at \d+\.500 s"),
+        (lambda s: s.drop("/wrench", -1000), r"stream wrench: no message in time for any frame"),
+        (
+            lambda s: s.add(START_NS + 600 * MS, "/wrench", wrench(START_NS)),
+            r"stream wrench: out of order, stamped 0\.597 s before the one before it \(received at \d+\.600 s\)",
+        ),
+    ],
+)
+def test_streams_with_gaps_or_stamps_that_jump_back_are_refused(tmp_path, script, robot_with_wrench, damage, message):
+    add_wrench(script)
+    damage(script)
+    bag = script.write(tmp_path / "bag")
+    with pytest.raises(ForeignError, match=message):
+        BagDataset(bag, robot_with_wrench(), success=True).read("bag")
+
+
+def test_a_stream_of_the_robot_file_must_be_in_the_bag(tmp_path, script, robot_with_wrench):
+    bag = script.write(tmp_path / "bag")
+    wanted = robot_with_wrench(("topic: /wrench", "topic: /ft"))
+    with pytest.raises(ForeignError, match=r"bag lacks /ft, which .*robot.yaml names"):
+        BagDataset(bag, wanted, success=True).read("bag")
 
 
 def add_text(script: Script) -> None:

@@ -94,6 +94,35 @@ def test_libero_has_a_file_a_task_with_its_instruction(tmp_path, episodes, mappi
     assert (episode.instruction, episode.success, len(episode)) == ("open the drawer", False, 13)
 
 
+def test_words_of_a_demonstration_and_signals_beside_the_state_arrive(tmp_path, episodes, mapping):
+    file = write_robomimic(tmp_path / "kitchen.hdf5", episodes)
+    with h5py.File(file, "r+") as content:
+        for name, demo in content["data"].items():
+            demo.attrs["ep_meta"] = json.dumps({"lang": f"open {name}", "layout_id": 3})
+            demo["obs/force"] = np.arange(len(demo["actions"]), dtype=np.float64)
+    streams = "streams: {force: {key: obs/force, dimensions: {x: {unit: N}}}}\ninstruction:"
+    declared = mapping(*ROBOMIMIC_KEYS, ("{text: pick up the cube}", "{key: lang}"), ("instruction:", streams))
+    episode = MappedDataset(RobomimicDataset(file), declared).read("kitchen/demo_10")
+    assert (episode.instruction, episode.task) == ("open demo_10", "open demo_10")
+    assert np.array_equal(episode.streams["force"][:, 0], np.arange(13))
+
+
+def test_a_filter_that_is_not_registered_is_named_with_file_and_key(tmp_path, raw, mapping):
+    for number in range(2):
+        write_aloha(tmp_path / f"episode_{number}.hdf5", raw(number, 4), compress=False)
+    with h5py.File(tmp_path / "episode_1.hdf5", "r+") as content:
+        del content["observations/qpos"]
+        created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        created.set_chunk((4, 3))
+        created.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, ())  # zstd, which h5py does not bring
+        space = h5py.h5s.create_simple((4, 3))
+        array = h5py.h5d.create(content["observations"].id, b"qpos", h5py.h5t.IEEE_F32LE, space, created)
+        array.write_direct_chunk((0, 0), b"compressed", 0)
+    source = MappedDataset(AlohaDataset(tmp_path), mapping(*ALOHA_KEYS), name="a")
+    (why,) = import_episodes(source, tmp_path / "store").refused.values()
+    assert "episode_1.hdf5" in why and "observations/qpos cannot be read" in why and "32015" in why
+
+
 def test_a_rate_that_contradicts_the_file_is_an_error(tmp_path, episodes, mapping):
     file = write_robomimic(tmp_path / "lift.hdf5", episodes)
     with pytest.raises(ForeignError, match="rate_hz: is 10, but the data set says 20"):

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
@@ -15,7 +16,9 @@ from vla_datasets.convert.foreign import ForeignError
 from vla_datasets.convert.formats import detect
 from vla_datasets.convert.lerobot import LeRobotDataset
 from vla_datasets.convert.mapped import MappedDataset
+from vla_datasets.schema import Subtask
 from vla_datasets.store import DemonstrationStore
+from vla_datasets.validate import validate_store
 
 FIXTURES = Path(__file__).parent / "lerobot"
 LENGTHS = (5, 7, 4)
@@ -59,10 +62,61 @@ def test_what_lerobot_wrote_arrives(tmp_path, dataset, mapping):
 def test_names_of_the_columns_are_offered(dataset):
     offer = LeRobotDataset(dataset).offer
     assert offer.fields["action"].names == ("elbow", "shoulder", "opening")
-    assert (offer.robot, offer.rate_hz, offer.texts) == ("toy_arm", 10.0, {"task": "do thing 0"})
+    assert (offer.robot, offer.rate_hz) == ("toy_arm", 10.0)
+    subtask = {"subtask": "reach"} if dataset.joinpath("meta/subtasks.parquet").exists() else {}
+    assert offer.texts == {"task": "do thing 0", "note": "frame 0", **subtask}
     assert set(offer.fields) == {
-        "observation.state", "action", "observation.images.front", "observation.images.wrist"
+        "observation.state", "action", "observation.images.front", "observation.images.wrist", "observation.force",
+        "timestamp",
     }  # fmt: skip
+
+
+def test_signals_of_another_rate_and_times_arrive_as_streams(tmp_path, dataset, mapping):
+    streams = """
+streams:
+  force: {key: observation.force, samples_per_frame: 2, dimensions: {x: {unit: N}, y: {unit: N}, z: {unit: N}}}
+  timestamp: {key: timestamp, dimensions: {time: {unit: s}}}
+"""
+    source = MappedDataset(LeRobotDataset(dataset), mapping(*KEYS, ("instruction:", f"{streams}instruction:")))
+    assert import_episodes(source, tmp_path / "store").refused == {}
+    store = DemonstrationStore.open(tmp_path / "store")
+    for number, length in enumerate(LENGTHS):
+        found = store.read_episode(number).streams
+        expected = np.arange(6).reshape(2, 3) + 10 * np.arange(length)[:, None, None]
+        assert np.array_equal(found["force"], expected.reshape(-1, 3))
+        assert np.allclose(found["timestamp"][:, 0], np.arange(length) / 10)
+    assert "timestamps" not in {finding.check for finding in validate_store(store).findings}
+
+
+def test_subtasks_of_lerobot_arrive_and_frames_without_one_have_none(tmp_path, mapping):
+    source = MappedDataset(
+        LeRobotDataset(FIXTURES / "v3.0"), mapping(*KEYS, ("success:", "subtasks: {key: subtask}\nsuccess:"))
+    )
+    assert [subtask.text for subtask in source.read("v3.0/episode_000000").subtasks] == ["reach", "grasp"]
+    assert source.read("v3.0/episode_000001").subtasks == (Subtask(0, 2, "reach"), Subtask(3, 7, "grasp"))
+
+
+def test_strings_of_the_frames_can_be_the_subtasks(dataset, mapping):
+    declared = mapping(*KEYS, ("success:", "subtasks: {key: note}\nsuccess:"))
+    subtasks = MappedDataset(LeRobotDataset(dataset), declared).read("toy/episode_000002").subtasks
+    assert subtasks == tuple(Subtask(frame, frame + 1, f"frame {frame}") for frame in range(4))
+
+
+def test_a_task_that_changes_within_an_episode_is_refused_as_instruction_and_kept_as_subtasks(tmp_path, mapping):
+    dataset = Path(shutil.copytree(FIXTURES / "v2.1", tmp_path / "toy"))
+    file = dataset / "data/chunk-000/episode_000001.parquet"
+    table = parquet.read_table(file)
+    position = table.column_names.index("task_index")
+    parquet.write_table(table.set_column(position, "task_index", pyarrow.array([0, 0, 0, 1, 1, 1, 1])), file)
+    with pytest.raises(ForeignError, match="task differs between frames: 'do thing 0', then 'do thing 1'"):
+        MappedDataset(LeRobotDataset(dataset), mapping(*KEYS)).read("toy/episode_000001")
+    declared = mapping(*KEYS, ("{key: task}", "{text: do both}"), ("success:", "subtasks: {key: task}\nsuccess:"))
+    episode = MappedDataset(LeRobotDataset(dataset), declared).read("toy/episode_000001")
+    assert episode.subtasks == (Subtask(0, 3, "do thing 0"), Subtask(3, 7, "do thing 1"))
+    table = table.set_column(position, "task_index", pyarrow.array([0, 0, 0, 5, 5, 5, 5]))
+    parquet.write_table(table, file)
+    with pytest.raises(ForeignError, match=r"task_index must be one of 2 tasks; got \[5\]"):
+        MappedDataset(LeRobotDataset(dataset), declared).read("toy/episode_000001")
 
 
 def edit_info(dataset: Path, **changes: object) -> None:

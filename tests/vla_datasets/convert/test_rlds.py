@@ -12,6 +12,7 @@ from vla_datasets.convert.foreign import ForeignError
 from vla_datasets.convert.formats import detect
 from vla_datasets.convert.mapped import MappedDataset
 from vla_datasets.convert.rlds import RldsDataset
+from vla_datasets.schema import Subtask
 from vla_datasets.store import DemonstrationStore
 
 KEYS = (
@@ -19,6 +20,12 @@ KEYS = (
     ("key: state", "key: observation/state"),
     ("{text: pick up the cube}", "{key: language_instruction}"),
     ("{all: true}", "{key: reward}"),
+    ("instruction:", "subtasks: {key: language_motion}\ninstruction:"),
+    (
+        "instruction:",
+        "streams: {force: {key: force, samples_per_frame: 2, dimensions: {x: {unit: N}, y: {unit: N}, z: {unit: N}}}}\n"
+        "instruction:",
+    ),
 )
 
 
@@ -42,6 +49,8 @@ def directory(tmp_path, raw):
         "reward": np.float32,
         "is_last": np.bool_,
         "language_instruction": features.Text(),
+        "language_motion": features.Text(),
+        "force": features.Tensor(shape=(2, 3), dtype=np.float32),
     }
 
     def episode(number: int):
@@ -54,6 +63,8 @@ def directory(tmp_path, raw):
                 "reward": float(number % 2 == 0 and i == frames[-1]),
                 "is_last": i == frames[-1],
                 "language_instruction": f"do thing {number % 2}",
+                "language_motion": "reach" if i < 2 else "grasp",
+                "force": np.full((2, 3), i, np.float32),
             }
             for i in frames
         ]
@@ -94,8 +105,17 @@ def test_episodes_of_every_split_arrive(tmp_path, directory, raw, mapping):
         assert np.array_equal(got.images["front"], expected["image"])
         assert np.array_equal(got.state, expected["state"]) and np.array_equal(got.actions, expected["action"])
         assert (got.instruction, got.success) == (f"do thing {number % 2}", number % 2 == 0)
+        assert got.subtasks == (Subtask(0, 2, "reach"), Subtask(2, record.length, "grasp"))
+        assert np.array_equal(got.streams["force"], np.repeat(np.arange(record.length), 2)[:, None] * np.ones(3))
         seen.add(number)
     assert seen == set(range(8))
+
+
+def test_an_instruction_that_changes_between_steps_is_refused(directory, mapping):
+    declared = mapping(*KEYS[:2], ("{text: pick up the cube}", "{key: language_motion}"))
+    source = MappedDataset(RldsDataset(directory), declared)
+    with pytest.raises(ForeignError, match="language_motion differs between frames: 'reach', then 'grasp'"):
+        source.read(next(iter(source.lengths)))
 
 
 def test_a_key_that_is_not_there_lists_the_others(directory, mapping):

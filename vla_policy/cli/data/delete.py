@@ -6,7 +6,7 @@ import tyro
 
 
 def delete(store: tyro.conf.Positional[str], source_ids: tyro.conf.Positional[tuple[str, ...]]) -> None:
-    """Delete episodes. Their bytes stay until `vla data compact`.
+    """Delete episodes. Their bytes stay until `vla data compact`; imports and merges leave them out from now on.
 
     Args:
         store: directory or URL of the demonstration store.
@@ -14,6 +14,8 @@ def delete(store: tyro.conf.Positional[str], source_ids: tyro.conf.Positional[tu
     """
     from vla_datasets.store import DemonstrationStore
 
+    if not source_ids:
+        raise ValueError("name the episodes to delete by their source ids; `vla data view` shows them")
     opened = DemonstrationStore.open(store)
     with opened.writer() as writer:
         writer.delete(source_ids)

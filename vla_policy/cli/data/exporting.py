@@ -30,7 +30,7 @@ def export_data(
     from functools import partial
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from vla_datasets.store import DemonstrationStore
     from vla_policy.interrupt import StopRequest
@@ -46,8 +46,8 @@ def export_data(
         from vla_datasets.convert.lerobot_export import export_lerobot
 
         export = partial(export_lerobot, version=format.removeprefix("lerobot-"), lossless=lossless)
-    console = Console()
-    columns = ("[bold]export", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(markup=False)
+    columns = (TextColumn("export", "bold"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with StopRequest() as stop, Progress(*columns, console=console) as bar:
         row = bar.add_task("export", total=len(opened.episodes))
         is_complete = export(

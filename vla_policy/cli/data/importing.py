@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -22,6 +22,8 @@ def import_data(
     task: str = "",
     success: bool | None = None,
     name: str = "",
+    image_codec: Literal["lz4", "raw", "jpeg"] | None = None,
+    restore: bool = False,
 ) -> int:
     """Add demonstrations of another format to a store.
 
@@ -41,12 +43,15 @@ def import_data(
         task: bags: the task name of every episode; the instruction when left out.
         success: bags: whether the episodes succeeded.
         name: first part of the source ids; the source's name when left out.
+        image_codec: how a new store keeps pictures: lz4 (the default) and raw lose nothing, jpeg (quality 95) does.
+        restore: also add episodes that were deleted from the store; they are left out otherwise.
 
     Returns:
         0 when every episode is in the store, 1 when some were refused, 130 when it was stopped.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
     from vla_datasets.convert.draft import draft_mapping
     from vla_datasets.convert.driver import ImportProgress, import_episodes
@@ -54,7 +59,7 @@ def import_data(
     from vla_policy.interrupt import StopRequest
 
     format = format or detect(source)
-    console = Console()
+    console = Console(markup=False)
     if draft is not None:
         if draft.exists():
             raise FileExistsError(f"{draft} exists: choose another file, or delete it")
@@ -69,24 +74,28 @@ def import_data(
         episodes = _bags(source, robot, instruction, task, success, name)
     else:
         episodes = _mapped(source, format, mapping, name)
-    columns = ("[bold]import", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+    columns = (TextColumn("import", "bold"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
     with StopRequest() as stop, Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         row = bar.add_task("import", total=len(episodes.lengths), note="")
 
         def show(progress: ImportProgress) -> None:
             note = f"{progress.frames} frames, {len(progress.refused)} refused"
-            bar.update(row, completed=progress.present + progress.imported + len(progress.refused), note=note)
+            bar.update(row, completed=progress.dealt_with, note=note)
 
-        progress = import_episodes(episodes, out, stop=stop, on_progress=show)
+        progress = import_episodes(
+            episodes, out, image_codec=image_codec or "", restore=restore, stop=stop, on_progress=show
+        )
     for left_behind in progress.recovered:
         console.print(f"an interrupted append had left {left_behind} behind in {out}; it was dropped")
     for source_id, reason in progress.refused.items():
-        console.print(f"[bold red]refused[/] {source_id}: {reason}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("refused", "bold red"), f" {source_id}: {reason}"), soft_wrap=True)
     console.print(
         f"{out}: {progress.present + progress.imported} of {progress.wanted} episodes of {source}, "
         f"{progress.imported} new ({progress.frames} frames), {len(progress.refused)} refused",
         soft_wrap=True,
     )
+    if progress.deleted:
+        console.print(f"{progress.deleted} were deleted from the store and left out; --restore adds them")
     if not progress.finished:
         console.print("stopped; the same command goes on from here")
         return 130

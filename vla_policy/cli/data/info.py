@@ -23,6 +23,7 @@ def info(store: tyro.conf.Positional[str], tasks: int = 15) -> int:
         tasks: tasks shown, the largest first.
     """
     from rich.console import Console
+    from rich.text import Text
 
     from vla_datasets.store import DemonstrationStore
     from vla_datasets.summary import summarize_store
@@ -32,7 +33,7 @@ def info(store: tyro.conf.Positional[str], tasks: int = 15) -> int:
     opened = DemonstrationStore.open(store)
     summary = summarize_store(opened)
     body = opened.embodiment
-    console = Console()
+    console = Console(markup=False)
     cameras = ", ".join(f"{name} {height}x{width}" for name, (height, width) in body.cameras.items())
     streams = ", ".join(
         f"{name} [{stream.channel}] at {body.rate_hz * stream.samples_per_frame:g} Hz"
@@ -51,7 +52,7 @@ def info(store: tyro.conf.Positional[str], tasks: int = 15) -> int:
     }
     for name, text in facts.items():
         if text:
-            console.print(f"[bold]{name:<12}[/bold] {text}", highlight=False, soft_wrap=True)
+            console.print(Text.assemble((f"{name:<12} ", "bold"), text), soft_wrap=True)
     if summary.episodes:
         console.print(_dimensions(summary), _tasks(summary, tasks))
     return 0

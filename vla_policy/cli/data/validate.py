@@ -34,6 +34,7 @@ def validate(
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
+    from rich.text import Text
 
     from vla_datasets.store import DemonstrationStore
     from vla_datasets.validate import Finding, validate_store
@@ -43,7 +44,7 @@ def validate(
     if rows < 1:
         raise ValueError(f"--rows is at least 1; got {rows}")
     opened = DemonstrationStore.open(store)
-    console = Console()
+    console = Console(markup=False)
     bar = iter(track(range(len(opened.episodes)), "validate", console=console, transient=True))
     result = validate_store(opened, idle_s=idle_s, on_episode=lambda _: next(bar, None))
 
@@ -57,7 +58,7 @@ def validate(
             colour = "red" if finding.severity == "error" else "yellow"
             start, end = finding.frames
             table.add_row(
-                f"[{colour}]{finding.severity}", finding.source_id, f"{start}..{end - 1}", finding.key,
+                Text(finding.severity, colour), finding.source_id, f"{start}..{end - 1}", finding.key,
                 finding.what, finding.expected, finding.got,
             )  # fmt: skip
         if len(group) > rows:

@@ -32,7 +32,7 @@ def view(
 
     opened = DemonstrationStore.open(store)
     chosen = choose_episodes(opened.episodes, episodes, task)
-    console = Console()
+    console = Console(markup=False)
     bar = iter(track(range(len(chosen)), "view", console=console, transient=True))
     path = rerun or out
     if rerun is None:
