@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from ros2_nodes.parameters import POLICY_PARAMETERS, RECORDER_PARAMETERS, SIMULATOR_PARAMETERS, ParameterSpec
+from ros2_nodes.sim_faults import FAULT
 
 PACKAGE = "vla_policy"
 ROBOT_FILE = "robots/tabletop.yaml"
@@ -55,7 +56,7 @@ SIMULATOR = NodeProcess(
     executable="sim_node",
     module="ros2_nodes.sim_node",
     config="simulator.yaml",
-    parameters=SIMULATOR_PARAMETERS,
+    parameters=(*SIMULATOR_PARAMETERS, FAULT),
     arguments=("robot_file", "environment", "mode", "execute_steps", "task", "seed"),
 )
 RECORDER = NodeProcess(
