@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from ros2_nodes.checker_node import CHECKER_PARAMETERS
 from ros2_nodes.parameters import POLICY_PARAMETERS, RECORDER_PARAMETERS, SIMULATOR_PARAMETERS, ParameterSpec
 from ros2_nodes.sim_faults import FAULT
 
@@ -67,7 +68,15 @@ RECORDER = NodeProcess(
     parameters=(*RECORDER_PARAMETERS, _USE_SIM_TIME),
     arguments=("store", "robot_file", "task", "use_sim_time"),
 )
-PROCESSES = (POLICY, SIMULATOR, RECORDER)
+CHECKER = NodeProcess(
+    name="checker",
+    executable="checker_node",
+    module="ros2_nodes.checker_node",
+    config="checker.yaml",
+    parameters=(*CHECKER_PARAMETERS, _USE_SIM_TIME),
+    arguments=("robot_file", "report", "use_sim_time"),
+)
+PROCESSES = (POLICY, SIMULATOR, RECORDER, CHECKER)
 
 
 def config_directory() -> Path:

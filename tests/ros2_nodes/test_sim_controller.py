@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -52,8 +51,8 @@ class Arm:
 
 
 @pytest.fixture
-def arm() -> Iterator[Arm]:
-    yield Arm()
+def arm() -> Arm:
+    return Arm()
 
 
 def test_every_point_is_reached_at_its_time_after_the_stamp_and_the_last_is_held(arm: Arm) -> None:

@@ -21,7 +21,7 @@ SCENE = """
 DOT = '<geom type="sphere" size="0.02" pos="{} {} {}" rgba="1 1 1 1"/>'
 
 
-@pytest.mark.parametrize(("height", "width"), [(480, 640), (301, 300)])
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (301, 401)])
 def test_the_pinhole_matrix_says_where_a_point_is_seen(height: int, width: int) -> None:
     seen, expected = [], []
     for dot in DOTS:
