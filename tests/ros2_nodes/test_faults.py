@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from std_msgs.msg import Float64MultiArray
 from toy_simulator_node import INTRINSICS
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.processes import CHECKER, command
+from ros2_nodes.processes import CHECKER, POLICY, command
 from ros2_nodes.session import Session, SessionConfig, session
 from ros2_nodes.supervision import ProcessError
 from vla_policy.control.messages import time_to_ns
@@ -152,6 +154,24 @@ def test_streamed_commands_are_executed(running: Session, watch: Watch) -> None:
     np.testing.assert_array_equal(watch.truth[-1][1], before)
     publisher.publish(Float64MultiArray(data=goal))
     watch.wait_until(lambda: bool(np.allclose(watch.truth[-1][1], goal, atol=1e-6)), "the commanded position")
+
+
+def test_a_killed_policy_that_is_started_again_goes_on_by_itself(running: Session, watch: Watch) -> None:
+    driver = running.driver
+    watch.start()
+    watch.wait_until(watch.moves, "motion")
+    driver.check = lambda: None
+    os.kill(running.children.pid("policy"), signal.SIGKILL)
+    killed_ns, driver.policy_words = watch.truth[-1][0], {}
+    rested_ns = watch.wait_until(watch.rests, "rest") - 3 * PERIOD_NS
+    assert rested_ns - killed_ns <= HORIZON_NS + 2 * PERIOD_NS
+    # As the launch file starts it again.
+    parameters = {"checkpoint": "scripted", "robot_file": str(TABLETOP), "use_sim_time": True, "autostart": True}
+    running.children.start("policy", command(POLICY, parameters, module=MODULES["policy"]))
+    driver.check = running.children.require_running
+    driver.wait_for(lambda: driver.policy_words.get("active") == "True" or None, 40, "the policy to be active again")
+    watch.start()
+    watch.wait_until(watch.moves, "motion for the instruction that was typed before")
 
 
 def test_the_policy_says_nothing_when_the_robots_drivers_die(running: Session) -> None:
