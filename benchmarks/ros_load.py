@@ -105,7 +105,7 @@ def _run(checkpoint: Path, directory: Path, output: str, seconds: float) -> Hear
     robot_file, scene = directory / "robot.yaml", directory / "scene.npz"
     text = (config_directory() / ROBOT_FILE).read_text(encoding="utf-8")
     robot_file.write_text(text.replace("    width: 96\n", "    width: 96\n    fit: crop\n"), encoding="utf-8")
-    np.savez(scene, **_scene())
+    np.savez(scene, allow_pickle=False, **_scene())
     heard = Heard()
     with _policy(checkpoint, robot_file, directory, output) as (children, driver):
         topic = read_robot(robot_file).action_topics[0]

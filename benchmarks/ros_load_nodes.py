@@ -81,7 +81,8 @@ class BareSubscriber(Node):
 
     def destroy_node(self) -> None:
         """Writes camera -> (n, 2) int64, (stamp, monotonic time of its coming) in nanoseconds."""
-        np.savez(self._out, **{name: np.array(came, np.int64).reshape(-1, 2) for name, came in self._came.items()})
+        came = {name: np.array(times, np.int64).reshape(-1, 2) for name, times in self._came.items()}
+        np.savez(self._out, allow_pickle=False, **came)
         super().destroy_node()
 
 

@@ -154,11 +154,12 @@ class CommandChecker:
         return found
 
     def _positions(self, values: np.ndarray, dimensions: Sequence[ActionDimension]) -> list[tuple[str, str]]:
-        finite = np.isfinite(values).all(axis=0)
-        found = [(NOT_FINITE, d.name) for d, is_finite in zip(dimensions, finite, strict=True) if not is_finite]
+        found = []
         for d, column in zip(dimensions, values.T, strict=True):
+            if not np.isfinite(column).all():
+                found.append((NOT_FINITE, f"{d.name} is {column.tolist()}"))
             slack = _SLACK * max(1.0, abs(d.lower), abs(d.upper))
-            outside = np.maximum(d.lower - column, column - d.upper).max()
+            outside = np.fmax(d.lower - column, column - d.upper).max()
             if outside > slack:
                 found.append((POSITION, f"{d.name} is {outside:.5f} {d.unit} outside [{d.lower}, {d.upper}]"))
         return found

@@ -59,7 +59,7 @@ def read_fault(text: str, cameras: Collection[str]) -> Fault | None:
     sources = [*cameras, ALL] if kind == "delay" else list(cameras)
     if words and words[0] not in sources:
         raise ValueError(f"{kind} what? there are: {', '.join(sources)}{nearest(words[0], sources)}; got {words[0]!r}")
-    return Fault(kind, *words[:1], *(_delay_s(word) for word in words[1:]))
+    return Fault(kind, "".join(words[:1]), _delay_s(words[1]) if kind == "delay" else 0.0)
 
 
 def _delay_s(word: str) -> float:
