@@ -30,6 +30,7 @@ ROBOT = read_robot(TABLETOP)
 MODULES = {"policy": "scripted_policy_node", "simulator": "toy_simulator_node"}
 HORIZON_NS, PERIOD_NS = 800_000_000, 100_000_000
 STILL = 1e-6
+PATIENCE_S = 60.0  # a busy machine starts nodes slowly
 
 
 class Watch:
@@ -47,9 +48,11 @@ class Watch:
 
     def set_fault(self, text: str) -> str:
         """Asks for a fault; returns why it is refused, "" when it is not."""
-        self.driver.wait_for(lambda: self._parameters.services_are_ready() or None, 20, "the simulator's parameters")
+        self.driver.wait_for(
+            lambda: self._parameters.services_are_ready() or None, PATIENCE_S, "the simulator's parameters"
+        )
         answer = self._parameters.set_parameters([Parameter("fault", value=text)])
-        self.driver.wait_for(lambda: answer.result(), 20, f"the simulator to take the fault {text!r}")
+        self.driver.wait_for(lambda: answer.result(), PATIENCE_S, f"the simulator to take the fault {text!r}")
         return answer.result().results[0].reason
 
     def start(self, task: str = "hold") -> None:
@@ -58,7 +61,7 @@ class Watch:
 
     def wait_until(self, is_so: Callable[[], bool], what: str) -> int:
         """Returns the robot's time of the newest true state when it is so."""
-        self.driver.wait_for(lambda: (bool(self.truth) and is_so()) or None, 20, what)
+        self.driver.wait_for(lambda: (bool(self.truth) and is_so()) or None, PATIENCE_S, what)
         return self.truth[-1][0]
 
     def moves(self) -> bool:
@@ -88,7 +91,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, report: Path) -> Iterator[
         parameters = {"robot_file": str(TABLETOP), "use_sim_time": True, "report": str(report)}
         started.children.start("checker", command(CHECKER, parameters))
         started.driver.wait_for(
-            lambda: started.driver.node.count_subscribers(ROBOT.action_topics[0]) > 1 or None, 20, "the checker"
+            lambda: started.driver.node.count_subscribers(ROBOT.action_topics[0]) > 1 or None, PATIENCE_S, "the checker"
         )
         started.driver.instruct("go")
         yield started
@@ -143,7 +146,7 @@ def test_wrong_faults_are_refused(watch: Watch) -> None:
 def test_streamed_commands_are_executed(running: Session, watch: Watch) -> None:
     publisher = running.driver.node.create_publisher(Float64MultiArray, "/commands", 10)
     goal = [0.3, 0.2, 0.1, 0.0, -0.1, -0.2, 0.5]
-    running.driver.wait_for(lambda: publisher.get_subscription_count() > 1 or None, 20, "simulator and checker")
+    running.driver.wait_for(lambda: publisher.get_subscription_count() > 1 or None, PATIENCE_S, "simulator and checker")
     watch.set_fault("drop wrist")
     watch.start()
     watch.wait_until(watch.rests, "a policy that holds")
@@ -169,7 +172,9 @@ def test_a_killed_policy_that_is_started_again_goes_on_by_itself(running: Sessio
     parameters = {"checkpoint": "scripted", "robot_file": str(TABLETOP), "use_sim_time": True, "autostart": True}
     running.children.start("policy", command(POLICY, parameters, module=MODULES["policy"]))
     driver.check = running.children.require_running
-    driver.wait_for(lambda: driver.policy_words.get("active") == "True" or None, 40, "the policy to be active again")
+    driver.wait_for(
+        lambda: driver.policy_words.get("active") == "True" or None, PATIENCE_S, "the policy to be active again"
+    )
     watch.start()
     watch.wait_until(watch.moves, "motion for the instruction that was typed before")
 
