@@ -33,7 +33,7 @@ class Violation:
     Args:
         kind: one of this module's kinds.
         topic: where it was published.
-        received_s: when it came in, in seconds of the checker's clock.
+        received_s: when it came in, in seconds; of the robot's clock for a trajectory, a monotonic one for a command.
         detail: what, in words with the numbers.
     """
 
@@ -69,7 +69,7 @@ class CommandChecker:
         self.largest_of_limit = 0.0
 
     def trajectory(self, topic: str, message: TrajectoryMessage, now_ns: int) -> list[Violation]:
-        """Returns what is wrong with a trajectory that came in now, in nanoseconds of the robot's clock."""
+        """Returns what is wrong with a trajectory that came in now, in nanoseconds of the robot's clock; 0: unknown."""
         self.trajectories[topic] += 1
         found = self._stamp(topic, message, now_ns)
         dimensions, names = self._robot.on_topic(topic), list(message.joint_names)
@@ -136,7 +136,7 @@ class CommandChecker:
             return [(STAMP, "is 0: the controller would start it whenever it comes")]
         if stamp_ns < last_ns:
             return [(STAMP, f"is {(last_ns - stamp_ns) / 1e9:.3f} s before that of the trajectory before it")]
-        if stamp_ns > now_ns + self._max_horizon_ns:
+        if now_ns and stamp_ns > now_ns + self._max_horizon_ns:
             return [(STAMP, f"is {(stamp_ns - now_ns) / 1e9:.3f} s in the future")]
         return []
 

@@ -78,6 +78,7 @@ def test_stamps_and_horizon(checker: CommandChecker) -> None:
     assert kinds(checker.trajectory(TOPIC, sent(STILL, stamp_ns=NOW_NS - 1000), NOW_NS)) == {"stamp"}
     assert kinds(checker.trajectory(TOPIC, sent(STILL, stamp_ns=2 * NOW_NS), NOW_NS)) == {"stamp"}
     late = NOW_NS * 3
+    assert checker.trajectory(TOPIC, sent(STILL, stamp_ns=late), 0) == [], "no simulated time yet"
     assert kinds(checker.trajectory(TOPIC, sent(np.zeros((9, 7), np.float32), stamp_ns=late), late)) == {"horizon"}
     message = sent(STILL, stamp_ns=late)
     message.points[3].time_from_start = message.points[2].time_from_start
