@@ -44,7 +44,7 @@ EXECUTE_STEPS = 6
 MAX_HORIZON_S = 0.8  # the policy node's parameter: no motion goes on longer than this after its observation
 RESPAWN_DELAY_S = 1.0  # that of launch/policy.launch.py, which is what starts a dead policy again on a robot
 STILL_RAD_S = 0.02  # a simulated arm that holds still sways a little
-WATCHED_S = 1.5
+WATCHED_S = 1.3
 _TIMEOUT_S = 30.0
 
 
@@ -168,7 +168,7 @@ def measure(
             while len(injections) < repetitions and seed < 3 * repetitions:
                 seed += 1
                 try:
-                    injections.append(_inject(running, arm, name, seed, float(random.uniform(0.2, 1.4)), respawn))
+                    injections.append(_inject(running, arm, name, seed, float(random.uniform(0.2, 1.0)), respawn))
                     clock_rates.append(arm.clock_rate())
                 except EpisodeEnded:
                     continue
