@@ -58,6 +58,7 @@ SCRIPTS = [
     "policy_node = ros2_nodes.policy_node:main",
     "sim_node = ros2_nodes.sim_node:main",
     "recorder_node = ros2_nodes.recorder_node:main",
+    "checker_node = ros2_nodes.checker_node:main",
 ]
 SHARE = Path("share/vla_policy")
 

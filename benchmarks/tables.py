@@ -150,6 +150,51 @@ def _store_crash(result: Mapping[str, Any]) -> str:
 
 
 _DAMAGE = ("committed_lost", "duplicated", "unreadable", "between_commits", "not_resumed")
+
+
+def _faults(result: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            name.replace("_", " "),
+            *(str(row[key]) for key in ("injected", "held_in_time", "unsafe_commands", "recovered")),
+            f"{row['held_s']['p50']:.1f} s, {row['held_s']['max']:.1f} s",
+            f"{row['recovered_s']['p50']:.1f} s, {row['recovered_s']['max']:.1f} s",
+        )
+        for name, row in result.items()
+        if isinstance(row, Mapping) and "injected" in row
+    ]
+    header = (
+        "fault",
+        "injected",
+        "held in time",
+        "unsafe",
+        "recovered",
+        "last motion: median, max",
+        "moves: median, max",
+    )
+    return _table(header, rows) + _source(result)
+
+
+def _ros_load(result: Mapping[str, Any]) -> str:
+    sent, received = result["images_sent"], result["images_received"]
+    rows = [
+        (f"pictures sent in {result['seconds'] / 60:g} minutes, not received", f"{sent:,}, {sent - received:,}"),
+        ("commands due at 50 Hz, within 10 ms of their tick", f"{result['commands_expected']:,}, "
+         f"{result['commands_on_time']:,}"),
+        ("resident memory grew by", f"{result['rss_growth_mb']:.1f} MB"),
+        *(
+            (name, f"{result[key]['p50_ms']:.1f} ms, {result[key]['p99_ms']:.1f} ms")
+            for key, name in (
+                ("stamp_to_chunk", "camera's stamp to chunk, p50 and p99"),
+                ("bare_subscriber", "bare subscriber, p50 and p99"),
+                ("overhead", "overhead, p50 and p99"),
+            )
+        ),
+        ("forward pass, p50", f"{result['forward_pass_p50_ms']:.1f} ms"),
+    ]  # fmt: skip
+    return _table(("under load", ""), rows) + _source(result)
+
+
 _NAMES = {"wrist": "the wrist camera", "front": "the front camera", "state": "the joint state", "instruction": "words"}
 # Marker -> result file and what makes the table of it.
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -164,6 +209,8 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "store_formats": ("store_formats", _store_formats),
     "store_open": ("store_formats", _store_open),
     "store_crash": ("store_crash", _store_crash),
+    "faults": ("faults", _faults),
+    "ros_load": ("ros_load", _ros_load),
 }
 
 

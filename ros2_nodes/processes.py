@@ -11,7 +11,9 @@ from pathlib import Path
 
 import yaml
 
+from ros2_nodes.checker_node import CHECKER_PARAMETERS
 from ros2_nodes.parameters import POLICY_PARAMETERS, RECORDER_PARAMETERS, SIMULATOR_PARAMETERS, ParameterSpec
+from ros2_nodes.sim_faults import FAULT
 
 PACKAGE = "vla_policy"
 ROBOT_FILE = "robots/tabletop.yaml"
@@ -65,7 +67,7 @@ SIMULATOR = NodeProcess(
     executable="sim_node",
     module="ros2_nodes.sim_node",
     config="simulator.yaml",
-    parameters=SIMULATOR_PARAMETERS,
+    parameters=(*SIMULATOR_PARAMETERS, FAULT),
     arguments=("robot_file", "environment", "mode", "execute_steps", "task", "seed"),
 )
 RECORDER = NodeProcess(
@@ -76,7 +78,15 @@ RECORDER = NodeProcess(
     parameters=(*RECORDER_PARAMETERS, _USE_SIM_TIME),
     arguments=("store", "robot_file", "task", "use_sim_time"),
 )
-PROCESSES = (POLICY, SIMULATOR, RECORDER)
+CHECKER = NodeProcess(
+    name="checker",
+    executable="checker_node",
+    module="ros2_nodes.checker_node",
+    config="checker.yaml",
+    parameters=(*CHECKER_PARAMETERS, _USE_SIM_TIME),
+    arguments=("robot_file", "report", "use_sim_time"),
+)
+PROCESSES = (POLICY, SIMULATOR, RECORDER, CHECKER)
 
 
 def config_directory() -> Path:

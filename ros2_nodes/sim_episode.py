@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from jaxtyping import Float32
 
 from vla_policy.control.executor import ChunkExecutor, to_nanoseconds
 from vla_policy.control.robot import Robot
@@ -28,7 +29,8 @@ class EpisodeOutcome:
         wall_s: duration on the wall clock in seconds.
         chunks: trajectories followed.
         late_points: trajectory points that came too late to be executed.
-        latency_ms: wall time from the publication of an observation to the arrival of its trajectory, per trajectory.
+        latency_ms: wall time from the publication of an observation to the arrival of its trajectory, per trajectory
+            that is stamped with an observation.
         video: MP4 file of the episode, "" when none was made.
     """
 
@@ -94,14 +96,19 @@ class SimulatedEpisode:
         self._observed_at_s.setdefault(self.now_ns, time.monotonic())
 
     def follow(self, chunk: ActionChunk, stamp_ns: int) -> bool:
-        """Follows a chunk from now on; returns False for one that answers no observation of this episode."""
-        observed_at_s = self._observed_at_s.get(stamp_ns)
-        if observed_at_s is None:
+        """Follows a chunk from now on; returns False for one from before this episode."""
+        if to_nanoseconds(chunk.t0_s) < self._started_ns:
             return False
-        self._latency_ms.append((time.monotonic() - observed_at_s) * 1e3)
+        observed_at_s = self._observed_at_s.get(stamp_ns)
+        if observed_at_s is not None:
+            self._latency_ms.append((time.monotonic() - observed_at_s) * 1e3)
         self._late_points += self._executor.replace(chunk, self.now_ns / 1e9)
         self._chunks += 1
         return True
+
+    def command(self, position: Float32[np.ndarray, " a"]) -> None:
+        """Goes to a position, (a,) float32 SI units, and stays there until the next command or chunk."""
+        self._executor = ChunkExecutor(position)
 
     def step(self) -> None:
         """Moves for one control period towards the position commanded at its end."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,28 +13,26 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from ros2_nodes.conversions import (
-    MESSAGE_TYPES,
-    array_to_compressed_image,
-    array_to_image,
-    ns_to_time,
-    vector_to_joint_state,
-)
+from ros2_nodes.conversions import ns_to_time
 from ros2_nodes.parameters import SIMULATOR_PARAMETERS, declare, value_of
-from ros2_nodes.running import input_qos, run
+from ros2_nodes.running import run
+from ros2_nodes.sim_controller import commands_to_position, requested_chunk
 from ros2_nodes.sim_episode import SimulatedEpisode
-from vla_policy.control.messages import MessageError, time_to_ns, trajectory_to_chunk
-from vla_policy.control.robot import COMPRESSED_IMAGE, Robot, read_robot
+from ros2_nodes.sim_faults import FAULT, read_fault
+from ros2_nodes.sim_sensors import SimulatedSensors
+from vla_policy.control.messages import MessageError, time_to_ns
+from vla_policy.control.robot import Robot, read_robot
 from vla_policy.embodiment import Embodiment
 
 OUTCOME_QOS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -59,7 +59,7 @@ class SimulatorNode(Node):
 
     def __init__(self, make_env: MakeEnv) -> None:
         super().__init__("simulator")
-        declare(self, SIMULATOR_PARAMETERS)
+        declare(self, (*SIMULATOR_PARAMETERS, FAULT))
         self._robot = read_robot(value_of(self, "robot_file"))
         self._env = _fitting_env(make_env, value_of(self, "environment"), self._robot)
         self._is_lockstep = value_of(self, "mode") == "lockstep"
@@ -69,19 +69,12 @@ class SimulatorNode(Node):
         self._waiting_since_s = self._repeated_at_s = 0.0
 
         self._clock_output = self.create_publisher(ClockMessage, "/clock", 10)
-        self._images = {
-            camera.name: self.create_publisher(
-                MESSAGE_TYPES[camera.source.type], camera.source.topic, input_qos(camera.source)
-            )
-            for camera in self._robot.cameras
-        }
-        self._states = {
-            channel.source.topic: self.create_publisher(JointState, channel.source.topic, input_qos(channel.source))
-            for channel in self._robot.state
-        }
+        self._sensors = SimulatedSensors(self, self._robot, getattr(self._env.unwrapped, "intrinsics", None))
         self._outcomes = self.create_publisher(String, "~/outcome", OUTCOME_QOS)
         self.create_subscription(JointTrajectory, self._robot.action_topics[0], self._on_trajectory, 10)
+        self.create_subscription(Float64MultiArray, "commands", self._on_commands, 10)
         self.create_service(Trigger, "~/start_episode", self._on_start)
+        self.add_on_set_parameters_callback(self._on_parameters)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         if self._is_lockstep:
             self.create_timer(_WATCH_PERIOD_S, self._watch, clock=steady)
@@ -116,14 +109,27 @@ class SimulatorNode(Node):
         response.success, response.message = True, f"{task}, seed {seed}"
         return response
 
+    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name != FAULT.name:
+                continue
+            try:
+                fault = read_fault(parameter.value, [camera.name for camera in self._robot.cameras])
+            except ValueError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+            if self._is_lockstep and fault is not None:
+                return SetParametersResult(successful=False, reason="faults need the mode realtime")
+            self._sensors.link.fault = fault
+        return SetParametersResult(successful=True)
+
     def _on_trajectory(self, message: JointTrajectory) -> None:
         episode, stamp_ns = self._episode, time_to_ns(message.header.stamp)
         if episode is None or (self._is_lockstep and stamp_ns != episode.now_ns):
             return
         try:
-            followed = episode.follow(trajectory_to_chunk(message, self._robot.action_dimensions), stamp_ns)
+            followed = episode.follow(requested_chunk(message, self._robot.action_dimensions, episode.now_ns), stamp_ns)
         except MessageError as error:
-            self.get_logger().warning(f"refused: {error}", throttle_duration_sec=2.0)
+            self._refuse(error)
             return
         if not followed or not self._is_lockstep:
             return
@@ -134,7 +140,21 @@ class SimulatorNode(Node):
         self._waiting_since_s = time.monotonic()
         self._observe(episode)
 
+    def _on_commands(self, message: Float64MultiArray) -> None:
+        if self._episode is None or self._is_lockstep:
+            return
+        try:
+            self._episode.command(commands_to_position(message.data, self._robot.action_dimensions))
+        except MessageError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: MessageError) -> None:
+        self.get_logger().warning(f"refused: {error}", throttle_duration_sec=2.0)
+
     def _tick(self) -> None:
+        fault = self._sensors.link.fault
+        if fault is not None and fault.kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self._episode is None:
             self._now_ns += round(self._period_s * 1e9)
             self._publish_clock()
@@ -180,15 +200,7 @@ class SimulatorNode(Node):
 
     def _observe(self, episode: SimulatedEpisode) -> None:
         episode.observed()
-        state = dict(zip((d.name for d in self._robot.state_dimensions), episode.observation["state"], strict=True))
-        for topic, publisher in self._states.items():
-            dimensions = [d for c in self._robot.state if c.source.topic == topic for d in c.dimensions]
-            values = np.array([state[d.name] for d in dimensions], np.float32)
-            publisher.publish(vector_to_joint_state(values, dimensions, episode.now_ns))
-        for camera in self._robot.cameras:
-            to_message = array_to_compressed_image if camera.source.type == COMPRESSED_IMAGE else array_to_image
-            pixels = episode.observation["images"][camera.name]
-            self._images[camera.name].publish(to_message(pixels, episode.now_ns, camera.name))
+        self._sensors.publish(episode.observation, episode.now_ns)
 
     def _publish_clock(self) -> None:
         self._clock_output.publish(ClockMessage(clock=ns_to_time(self._now_ns)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import weakref
 
 import mujoco
 import numpy as np
+from jaxtyping import Float64
 
 
 class RenderingError(OSError):
@@ -45,3 +47,9 @@ class FrameRenderer:
         """Returns a new uint8 (h, w, 3) RGB picture from `camera`."""
         self._renderer.update_scene(data, camera)
         return self._renderer.render()
+
+    def intrinsics(self, camera: str) -> Float64[np.ndarray, "3 3"]:
+        """Returns the pinhole matrix K of `camera` in pixels; (0, 0) is the centre of the first pixel."""
+        height, width = self._renderer.height, self._renderer.width
+        focal = height / 2 / math.tan(math.radians(float(self._renderer.model.camera(camera).fovy[0])) / 2)
+        return np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])

@@ -88,6 +88,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._instruction = ""
 
     @property
+    def intrinsics(self) -> dict[str, np.ndarray]:
+        """Camera -> its pinhole matrix K, (3, 3) float64 in pixels, see `FrameRenderer.intrinsics`."""
+        return {name: self._renderer.intrinsics(name) for name in CAMERAS}
+
+    @property
     def task(self) -> Task:
         """The task that is being judged."""
         return self._task

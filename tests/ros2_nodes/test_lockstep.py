@@ -189,6 +189,8 @@ def test_wrong_tasks_and_parameters_are_refused(running: Session) -> None:
         running.driver.start_episode({"task": "reach", "seed": -1})
     with pytest.raises(DriverError, match="mode"):
         running.driver.start_episode({"mode": "realtime"})
+    with pytest.raises(DriverError, match="faults need the mode realtime"):
+        running.driver.start_episode({"fault": "drop wrist"})
 
 
 @pytest.mark.parametrize(

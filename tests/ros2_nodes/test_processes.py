@@ -13,9 +13,6 @@ from rclpy.context import Context
 from rclpy.exceptions import InvalidParameterValueException
 
 from ros2_nodes.parameters import (
-    POLICY_PARAMETERS,
-    RECORDER_PARAMETERS,
-    SIMULATOR_PARAMETERS,
     ParameterSpec,
     declare,
     value_of,
@@ -65,7 +62,7 @@ def test_parameter_files_and_arguments_name_declared_parameters_in_range(process
 
 
 def test_every_parameter_is_described_and_numbers_have_a_range() -> None:
-    for spec in (*POLICY_PARAMETERS, *SIMULATOR_PARAMETERS, *RECORDER_PARAMETERS):
+    for spec in (spec for process in PROCESSES for spec in process.parameters):
         assert len(spec.description) > 10
         assert (spec.bounds is None) == isinstance(spec.default, bool | str), spec.name
 

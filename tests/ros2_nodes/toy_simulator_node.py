@@ -15,6 +15,7 @@ from vla_policy.control.robot import read_robot
 
 TABLETOP = Path(__file__).parents[2] / "launch" / "config" / "robots" / "tabletop.yaml"
 HORIZON = 50
+INTRINSICS = np.array([[80.0, 0.0, 47.5], [0.0, 81.0, 47.5], [0.0, 0.0, 1.0]])
 
 
 class ToyEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
@@ -24,6 +25,7 @@ class ToyEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.embodiment = read_robot(TABLETOP).embodiment
         low, high = np.full(7, -3.0, np.float32), np.full(7, 3.0, np.float32)
         low[6], high[6] = 0.0, 1.0
+        self.intrinsics = dict.fromkeys(self.embodiment.cameras, INTRINSICS)
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
 
     def reset(

@@ -1,0 +1,180 @@
+"""Judges what was published for a robot against its robot file; shares no code with the gate that it checks."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from vla_policy.control.messages import TrajectoryMessage, time_to_ns
+from vla_policy.control.robot import ActionDimension, Robot
+
+FORM = "form"
+NOT_FINITE = "not_finite"
+POSITION = "position_limit"
+VELOCITY = "velocity_limit"
+STAMP = "stamp"
+HORIZON = "horizon"
+_KEPT = 200
+_SLACK = 1e-4  # relative to a limit: what float32 rounds
+_TIME_SLACK_NS = 1_000_000
+# Streamed commands carry no stamp. Over this long the times of their arrival tell a speed within a tenth.
+_WINDOW_S = 0.2
+_WINDOW_SLACK = 0.1
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One thing wrong with one message.
+
+    Args:
+        kind: one of this module's kinds.
+        topic: where it was published.
+        received_s: when it came in, in seconds; of the robot's clock for a trajectory, a monotonic one for a command.
+        detail: what, in words with the numbers.
+    """
+
+    kind: str
+    topic: str
+    received_s: float
+    detail: str
+
+
+class CommandChecker:
+    """Counts the trajectories and commands that a robot is sent, and what is wrong with them.
+
+    A trajectory is held against: its form (every joint of its topic once, one position each, at least one point),
+    finite positions within the joint limits, the mean speed between two points, a stamp that is neither 0, nor in the
+    future, nor before that of the trajectory before it, points at strictly increasing times, and a last point at most
+    `max_horizon_s` after the stamp. Streamed commands: number of values, finite, joint limits, and the mean speed over
+    the last 0.2 s. The speed of the curve between two points is the controller's and not seen here.
+
+    Args:
+        robot: the robot file.
+        max_horizon_s: how far after its stamp a trajectory may reach, in seconds.
+    """
+
+    def __init__(self, robot: Robot, max_horizon_s: float) -> None:
+        self._robot = robot
+        self._max_horizon_ns = round(max_horizon_s * 1e9)
+        self._last_stamp_ns: dict[str, int] = {}
+        self._commands: deque[tuple[float, np.ndarray]] = deque()
+        self.trajectories: Counter[str] = Counter()
+        self.commands = 0
+        self.violations: Counter[str] = Counter()
+        self.kept: deque[Violation] = deque(maxlen=_KEPT)
+        self.largest_of_limit = 0.0
+
+    def trajectory(self, topic: str, message: TrajectoryMessage, now_ns: int) -> list[Violation]:
+        """Returns what is wrong with a trajectory that came in now, in nanoseconds of the robot's clock; 0: unknown."""
+        self.trajectories[topic] += 1
+        found = self._stamp(topic, message, now_ns)
+        dimensions, names = self._robot.on_topic(topic), list(message.joint_names)
+        rows = [list(point.positions) for point in message.points]
+        if sorted(names) != sorted(d.joint for d in dimensions) or not rows or {len(r) for r in rows} != {len(names)}:
+            found.append((FORM, f"joints {names}, points of {sorted({len(r) for r in rows})} positions"))
+        else:
+            columns = np.array(rows, np.float64)[:, [names.index(d.joint) for d in dimensions]]
+            values = _values(columns, dimensions)
+            times_ns = np.array([time_to_ns(point.time_from_start) for point in message.points])
+            found += self._positions(values, dimensions)
+            found += self._times(times_ns, values, dimensions)
+        return self._note(topic, now_ns / 1e9, found)
+
+    def command(self, topic: str, data: Sequence[float], now_s: float) -> list[Violation]:
+        """Returns what is wrong with a streamed command that came in now, in seconds of a monotonic clock."""
+        self.commands += 1
+        dimensions = self._robot.action_dimensions
+        if len(data) != len(dimensions):
+            return self._note(topic, now_s, [(FORM, f"{len(data)} numbers for {len(dimensions)} dimensions")])
+        values = _values(np.array(data, np.float64)[None], dimensions)[0]
+        found = self._positions(values[None], dimensions)
+        while len(self._commands) > 1 and self._commands[1][0] <= now_s - _WINDOW_S:
+            self._commands.popleft()
+        if self._commands and now_s - self._commands[0][0] >= _WINDOW_S:
+            since_s, before = self._commands[0]
+            found += self._speeds(np.abs(values - before)[None] / (now_s - since_s), dimensions, _WINDOW_SLACK)
+        self._commands.append((now_s, values))
+        return self._note(topic, now_s, found)
+
+    def report(self) -> dict[str, Any]:
+        """Returns counts and the last violations, as JSON can say them."""
+        return {
+            "robot": self._robot.name,
+            "trajectories": dict(self.trajectories),
+            "commands": self.commands,
+            "violations": dict(self.violations),
+            "largest_of_velocity_limit": round(self.largest_of_limit, 4),
+            "last_violations": [asdict(violation) for violation in self.kept],
+        }
+
+    def words(self) -> dict[str, str]:
+        """Returns the counts as text by key, for a diagnostics message."""
+        words = {
+            "trajectories": str(self.trajectories.total()),
+            "commands": str(self.commands),
+            "violations": str(self.violations.total()),
+            "largest_of_velocity_limit": f"{self.largest_of_limit:.4f}",
+            "last_violation": f"{self.kept[-1].kind}: {self.kept[-1].detail}" if self.kept else "",
+        }
+        return words | {f"violations {kind}": str(count) for kind, count in sorted(self.violations.items())}
+
+    def _note(self, topic: str, now_s: float, found: list[tuple[str, str]]) -> list[Violation]:
+        violations = [Violation(kind, topic, now_s, detail) for kind, detail in found]
+        self.violations.update(violation.kind for violation in violations)
+        self.kept.extend(violations)
+        return violations
+
+    def _stamp(self, topic: str, message: TrajectoryMessage, now_ns: int) -> list[tuple[str, str]]:
+        stamp_ns = time_to_ns(message.header.stamp)
+        last_ns = self._last_stamp_ns.get(topic, 0)
+        self._last_stamp_ns[topic] = stamp_ns
+        if stamp_ns == 0:
+            return [(STAMP, "is 0: the controller would start it whenever it comes")]
+        if stamp_ns < last_ns:
+            return [(STAMP, f"is {(last_ns - stamp_ns) / 1e9:.3f} s before that of the trajectory before it")]
+        if now_ns and stamp_ns > now_ns + self._max_horizon_ns:
+            return [(STAMP, f"is {(stamp_ns - now_ns) / 1e9:.3f} s in the future")]
+        return []
+
+    def _times(
+        self, times_ns: np.ndarray, values: np.ndarray, dimensions: Sequence[ActionDimension]
+    ) -> list[tuple[str, str]]:
+        durations_s = np.diff(times_ns)[:, None] / 1e9
+        if times_ns[0] <= 0 or (durations_s <= 0).any():
+            return [(STAMP, f"points at {(times_ns / 1e9).tolist()} s do not come strictly one after the other")]
+        with np.errstate(invalid="ignore"):  # two infinite positions; they were found
+            speeds = np.abs(np.diff(values, axis=0)) / durations_s
+        found = self._speeds(speeds, dimensions, _SLACK)
+        if times_ns[-1] > self._max_horizon_ns + _TIME_SLACK_NS:
+            found.append((HORIZON, f"reaches {times_ns[-1] / 1e9:.3f} s after its stamp"))
+        return found
+
+    def _positions(self, values: np.ndarray, dimensions: Sequence[ActionDimension]) -> list[tuple[str, str]]:
+        found = []
+        for d, column in zip(dimensions, values.T, strict=True):
+            if not np.isfinite(column).all():
+                found.append((NOT_FINITE, f"{d.name} is {column.tolist()}"))
+            slack = _SLACK * max(1.0, abs(d.lower), abs(d.upper))
+            outside = np.fmax(d.lower - column, column - d.upper).max()
+            if outside > slack:
+                found.append((POSITION, f"{d.name} is {outside:.5f} {d.unit} outside [{d.lower}, {d.upper}]"))
+        return found
+
+    def _speeds(self, speeds: np.ndarray, dimensions: Sequence[ActionDimension], slack: float) -> list[tuple[str, str]]:
+        found = []
+        for d, column in zip(dimensions, speeds.T, strict=True):
+            fastest = column.max(initial=0.0)
+            if d.max_velocity is None or not np.isfinite(fastest):
+                continue
+            self.largest_of_limit = max(self.largest_of_limit, fastest / d.max_velocity)
+            if fastest > d.max_velocity * (1 + slack):
+                found.append((VELOCITY, f"{d.name} moves at {fastest:.4f} {d.unit}/s, the limit is {d.max_velocity}"))
+        return found
+
+
+def _values(ros_values: np.ndarray, dimensions: Sequence[ActionDimension]) -> np.ndarray:
+    return ros_values * [d.scale for d in dimensions] + [d.offset for d in dimensions]

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scripted_policy_node import TABLETOP
+
+from ros2_nodes.checking import CommandChecker, Violation
+from ros2_nodes.conversions import chunk_to_trajectory
+from vla_policy.control.robot import ActionDimension, Robot, read_robot
+from vla_policy.types import ActionChunk
+
+ROBOT = read_robot(TABLETOP)
+TOPIC = ROBOT.action_topics[0]
+NOW_NS = 10_000_000_000
+STILL = np.zeros((8, 7), np.float32)
+
+
+@pytest.fixture
+def checker() -> CommandChecker:
+    return CommandChecker(ROBOT, max_horizon_s=0.8)
+
+
+def sent(actions: np.ndarray, *, stamp_ns: int = NOW_NS, dt_s: float = 0.1, robot: Robot = ROBOT):
+    return chunk_to_trajectory(ActionChunk(actions, stamp_ns / 1e9, dt_s), robot.action_dimensions, stamp_ns)
+
+
+def moved(row: int, column: int, value: float) -> np.ndarray:
+    actions = STILL.copy()
+    actions[row:, column] = value
+    return actions
+
+
+def kinds(found: list[Violation]) -> set[str]:
+    return {violation.kind for violation in found}
+
+
+def test_a_sound_trajectory_passes_also_at_its_very_limits_and_with_shuffled_names(checker: CommandChecker) -> None:
+    fastest = ROBOT.action_dimensions[0].max_velocity
+    assert fastest is not None
+    ramp = STILL.copy()
+    ramp[:, 0] = np.arange(8) * np.float32(fastest * 0.1)
+    ramp[:, 6] = [0.0, 1.0] * 4  # a gripper has no speed limit
+    message = sent(ramp)
+    message.joint_names = list(message.joint_names)[::-1]
+    for point in message.points:
+        point.positions = list(point.positions)[::-1]
+    assert checker.trajectory(TOPIC, message, NOW_NS) == []
+    assert checker.largest_of_limit == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("actions", "kind"),
+    [
+        (moved(3, 2, float("nan")), "not_finite"),
+        (moved(3, 2, float("inf")), "not_finite"),
+        (moved(3, 2, 3.2), "position_limit"),
+        (moved(0, 6, 1.01), "position_limit"),
+        (moved(3, 0, 0.33), "velocity_limit"),
+    ],
+)
+def test_every_number_beyond_the_robot_file_is_found_and_named(
+    checker: CommandChecker, actions: np.ndarray, kind: str
+) -> None:
+    found = checker.trajectory(TOPIC, sent(actions), NOW_NS)
+    assert kind in kinds(found)
+    assert checker.violations[kind] >= 1
+    column = int(np.abs(np.nan_to_num(actions, nan=9, posinf=9)).max(axis=0).argmax())
+    assert ROBOT.action_dimensions[column].name in found[0].detail
+    assert checker.trajectory(TOPIC, sent(STILL, stamp_ns=NOW_NS), NOW_NS) == [], "the next one is judged on its own"
+
+
+def test_stamps_and_horizon(checker: CommandChecker) -> None:
+    assert kinds(checker.trajectory(TOPIC, sent(STILL, stamp_ns=0), NOW_NS)) == {"stamp"}
+    assert checker.trajectory(TOPIC, sent(STILL), NOW_NS) == []
+    assert checker.trajectory(TOPIC, sent(STILL), NOW_NS) == [], "a hold may answer the same observation"
+    assert kinds(checker.trajectory(TOPIC, sent(STILL, stamp_ns=NOW_NS - 1000), NOW_NS)) == {"stamp"}
+    assert kinds(checker.trajectory(TOPIC, sent(STILL, stamp_ns=2 * NOW_NS), NOW_NS)) == {"stamp"}
+    late = NOW_NS * 3
+    assert checker.trajectory(TOPIC, sent(STILL, stamp_ns=late), 0) == [], "no simulated time yet"
+    assert kinds(checker.trajectory(TOPIC, sent(np.zeros((9, 7), np.float32), stamp_ns=late), late)) == {"horizon"}
+    message = sent(STILL, stamp_ns=late)
+    message.points[3].time_from_start = message.points[2].time_from_start
+    assert kinds(checker.trajectory(TOPIC, message, late)) == {"stamp"}
+
+
+def test_malformed_trajectories(checker: CommandChecker) -> None:
+    without_points = sent(STILL)
+    without_points.points = []
+    foreign, short = sent(STILL), sent(STILL)
+    foreign.joint_names = ["elevator", *list(foreign.joint_names)[1:]]
+    short.points[2].positions = [0.0]
+    for message in (without_points, foreign, short):
+        assert kinds(checker.trajectory(TOPIC, message, NOW_NS)) == {"form"}
+
+
+def test_values_are_judged_in_the_units_of_the_robot_file() -> None:
+    def opening(d: ActionDimension) -> ActionDimension:
+        return replace(d, scale=-1.25, offset=1.0) if d.name == "gripper_opening" else d
+
+    channels = tuple(replace(c, dimensions=tuple(opening(d) for d in c.dimensions)) for c in ROBOT.action)
+    robot = replace(ROBOT, action=channels)
+    checker = CommandChecker(robot, max_horizon_s=0.8)
+    assert checker.trajectory(TOPIC, sent(moved(0, 6, 1.0), robot=robot), NOW_NS) == []
+    assert checker.command("commands", [0.0] * 6 + [0.8], 0.0) == [], "0.8 rad is closed"
+    assert kinds(checker.command("commands", [0.0] * 6 + [0.9], 0.0)) == {"position_limit"}
+
+
+def test_streamed_commands(checker: CommandChecker) -> None:
+    def stream(speed: float, start_s: float) -> set[str]:
+        rows = ([speed * 0.02 * i] + [0.0] * 6 for i in range(50))
+        jitter_s = np.random.default_rng(0).uniform(-0.005, 0.005, 50)
+        return set().union(
+            *(kinds(checker.command("commands", row, start_s + 0.02 * i + jitter_s[i])) for i, row in enumerate(rows))
+        )
+
+    assert stream(3.0, 10.0) == set()
+    assert stream(4.0, 20.0) == {"velocity_limit"}
+    assert kinds(checker.command("commands", [0.0] * 6, 30.0)) == {"form"}
+    assert kinds(checker.command("commands", [float("nan")] + [0.0] * 6, 30.0)) == {"not_finite"}
+    assert checker.report()["commands"] == 102
+    assert checker.words()["violations form"] == "1"

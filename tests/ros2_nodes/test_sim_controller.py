@@ -1,0 +1,134 @@
+"""The simulated arm beside the documentation of ros2_control's joint_trajectory_controller."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scripted_policy_node import TABLETOP
+from toy_simulator_node import ToyEnv
+
+from ros2_nodes.conversions import chunk_to_trajectory
+from ros2_nodes.sim_controller import commands_to_position, requested_chunk
+from ros2_nodes.sim_episode import SimulatedEpisode
+from vla_policy.control.messages import MessageError, time_to_ns
+from vla_policy.control.robot import read_robot
+from vla_policy.types import ActionChunk
+
+ROBOT = read_robot(TABLETOP)
+START_NS, DT_NS = 5_000_000_000, 100_000_000
+
+
+class Arm:
+    """An episode that is told what to do by messages, on its own clock."""
+
+    def __init__(self) -> None:
+        self.episode = SimulatedEpisode(ToyEnv(), ROBOT, task="hold", seed=0, started_ns=START_NS)
+
+    @property
+    def position(self) -> float:
+        """Of the first joint; the toy goes where it is told at once."""
+        return float(self.episode.observation["state"][0])
+
+    def tell(self, points: list[float], stamp_ns: int) -> bool:
+        """Sends a trajectory that moves the first joint, names shuffled; returns whether it is followed."""
+        actions = np.tile(self.episode.observation["state"], (len(points), 1))
+        actions[:, 0] = points
+        message = chunk_to_trajectory(ActionChunk(actions, stamp_ns / 1e9, 0.1), ROBOT.action_dimensions, stamp_ns)
+        message.joint_names = list(message.joint_names)[::-1]
+        for point in message.points:
+            point.positions = list(point.positions)[::-1]
+        return self.episode.follow(requested_chunk(message, ROBOT.action_dimensions, self.episode.now_ns), stamp_ns)
+
+    def run(self, periods: int) -> list[float]:
+        """Returns the position after every control period, to 4 digits."""
+        positions = []
+        for _ in range(periods):
+            self.episode.step()
+            positions.append(round(self.position, 4))
+        return positions
+
+
+@pytest.fixture
+def arm() -> Arm:
+    return Arm()
+
+
+def test_every_point_is_reached_at_its_time_after_the_stamp_and_the_last_is_held(arm: Arm) -> None:
+    assert arm.tell([0.1, 0.3, 0.2], START_NS)
+    assert arm.run(5) == [0.1, 0.3, 0.2, 0.2, 0.2]
+
+
+def test_a_trajectory_stamped_zero_starts_when_it_comes(arm: Arm) -> None:
+    arm.run(3)
+    assert arm.tell([0.1, 0.2], 0)
+    assert arm.run(3) == [0.1, 0.2, 0.2]
+
+
+def test_points_in_the_past_are_dropped(arm: Arm) -> None:
+    arm.run(2)
+    assert arm.tell([0.1, 0.2, 0.3, 0.4], START_NS)
+    assert arm.run(3) == [0.3, 0.4, 0.4]
+    assert arm.episode.outcome().late_points == 2
+
+
+def test_a_trajectory_that_ended_in_the_past_changes_nothing(arm: Arm) -> None:
+    arm.tell([0.1, 0.2, 0.3, 0.4, 0.5], START_NS)
+    arm.run(2)
+    arm.tell([9.0, 9.0], START_NS)
+    assert arm.run(3) == [0.3, 0.4, 0.5]
+
+
+def test_a_new_trajectory_replaces_all_that_is_left_of_the_old_one(arm: Arm) -> None:
+    arm.tell([0.1, 0.2, 0.3, 0.4, 0.5], START_NS)
+    arm.run(2)
+    arm.tell([0.25], START_NS + 2 * DT_NS)
+    assert arm.run(3) == [0.25, 0.25, 0.25]
+
+
+def test_a_trajectory_that_starts_later_takes_over_at_once_and_reaches_its_points_on_time(arm: Arm) -> None:
+    start = arm.position
+    arm.tell([1.0, 1.1], START_NS + 2 * DT_NS)
+    way = arm.run(4)
+    assert way[2:] == [1.0, 1.1]
+    assert start < way[0] < way[1] < 1.0
+
+
+def test_a_trajectory_of_the_episode_before_is_not_followed(arm: Arm) -> None:
+    assert not arm.tell([0.1] * 30, START_NS - 10 * DT_NS)
+
+
+def test_what_is_not_this_controllers_trajectory_is_refused() -> None:
+    chunk = ActionChunk(np.zeros((2, 7), np.float32), 5.0, 0.1)
+    message = chunk_to_trajectory(chunk, ROBOT.action_dimensions, START_NS)
+    names = list(message.joint_names)
+    for joints, words in (
+        (names[:-1], "must name gripper_opening once"),
+        ([*names, "elevator"], "names elevator; this controller has shoulder_pan_joint"),
+        ([*names[:-1], names[0]], "once"),
+    ):
+        message.joint_names = joints
+        with pytest.raises(MessageError, match=words):
+            requested_chunk(message, ROBOT.action_dimensions, START_NS)
+    message.joint_names, message.points = names, []
+    with pytest.raises(MessageError, match="at least one point"):
+        requested_chunk(message, ROBOT.action_dimensions, START_NS)
+    assert time_to_ns(message.header.stamp) == START_NS
+
+
+def test_streamed_commands_are_gone_to_and_kept_and_a_trajectory_starts_from_there(arm: Arm) -> None:
+    position = arm.episode.observation["state"].copy()
+    position[0] = 0.5
+    arm.episode.command(position)
+    assert arm.run(2) == [0.5, 0.5]
+    arm.tell([0.6, 0.7], arm.episode.now_ns)
+    assert arm.run(3) == [0.6, 0.7, 0.7]
+
+
+def test_commands_are_read_in_order_and_unit_and_nothing_else_is() -> None:
+    dimensions = [replace(d, scale=-1.25, offset=1.0) for d in ROBOT.action_dimensions]
+    np.testing.assert_allclose(commands_to_position([0.0, 0.8] + [0.4] * 5, dimensions), [1.0, 0.0] + [0.5] * 5)
+    for data, words in (([0.0] * 6, "got 6"), ([float("nan")] + [0.0] * 6, "finite")):
+        with pytest.raises(MessageError, match=words):
+            commands_to_position(data, dimensions)

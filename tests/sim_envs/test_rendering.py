@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+
+from sim_envs.rendering import FrameRenderer
+from sim_envs.tabletop.env import CAMERAS, TabletopEnv
+
+DOTS = np.array([[0.0, 0.0, 0.0], [0.5, 0.3, 0.0], [-0.7, -0.4, 0.2], [0.6, -0.5, -0.3]])
+SCENE = """
+<mujoco>
+  <visual><quality shadowsize="0" offsamples="0"/><global offwidth="800" offheight="600"/></visual>
+  <worldbody>
+    <light pos="0 0 5"/>
+    <camera name="front" pos="0.1 -0.05 2.5" euler="4 -3 20" fovy="48"/>
+    {dots}
+  </worldbody>
+</mujoco>
+"""
+DOT = '<geom type="sphere" size="0.02" pos="{} {} {}" rgba="1 1 1 1"/>'
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (301, 401)])
+def test_the_pinhole_matrix_says_where_a_point_is_seen(height: int, width: int) -> None:
+    seen, expected = [], []
+    for dot in DOTS:
+        model = mujoco.MjModel.from_xml_string(SCENE.format(dots=DOT.format(*dot)))
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        renderer = FrameRenderer(model, height, width)
+        rows, columns = np.nonzero(renderer.render(data, "front").max(axis=-1) > 20)
+        seen.append([columns.mean(), rows.mean()])
+        # MuJoCo's cameras look along -z with y up, OpenCV's along z with y down.
+        point = (dot - data.cam_xpos[0]) @ data.cam_xmat[0].reshape(3, 3) * [1, -1, -1]
+        u, v, w = renderer.intrinsics("front") @ point
+        expected.append([u / w, v / w])
+        renderer.close()
+    np.testing.assert_allclose(seen, expected, atol=0.25)
+
+
+def test_the_tabletop_knows_its_cameras() -> None:
+    env = TabletopEnv(image_size=96)
+    assert list(env.intrinsics) == list(CAMERAS)
+    for matrix in env.intrinsics.values():
+        np.testing.assert_allclose(matrix[:2, 2], 47.5)
+    env.close()
