@@ -51,5 +51,11 @@ def test_every_name_is_on_its_page(page: str, modules: tuple[str, ...]) -> None:
     assert [name for name in names if name not in text] == []
 
 
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", (DOCS / page).read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (DOCS / link).exists()] == []
+
+
 def test_the_example_of_the_model_runs() -> None:
     assert doctest.testmod(vla_policy.multimodal).failed == 0
