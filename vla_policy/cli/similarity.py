@@ -61,7 +61,7 @@ def _table(
 
     table = Table(kind, "cosine", f"best {other}s")
     for name, row in zip(queries, scores, strict=True):
-        best = (-row).argsort(kind="stable")[:k]
+        best: list[int] = np.argsort(-row, kind="stable")[:k].tolist()
         table.add_row(
             escape(name),
             "\n".join(f"{row[i]:.3f}" for i in best),

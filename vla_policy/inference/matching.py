@@ -34,17 +34,17 @@ def embed_items(embedder: Embedder, items: Sequence[Item]) -> Float32[np.ndarray
     if not pairs:
         raise ValueError("there are no items to embed: give at least one text or picture")
     total = np.zeros((len(pairs), embedder.width), np.float32)
-    by_shape: dict[tuple[int, ...], list[int]] = {}
+    by_shape: dict[tuple[int, ...], dict[int, np.ndarray]] = {}
     for row, (picture, _) in enumerate(pairs):
         if picture is not None:
-            by_shape.setdefault(picture.shape, []).append(row)
-    for rows in by_shape.values():
-        pictures = np.stack([picture for row in rows if (picture := pairs[row][0]) is not None])
-        total[rows] += unit_rows(embedder.embed_images(pictures), "the embedder's vectors of pictures")
-    worded = [(row, text) for row, (_, text) in enumerate(pairs) if text is not None]
-    if worded:
-        vectors = unit_rows(embedder.embed_texts([text for _, text in worded]), "the embedder's vectors of texts")
-        total[[row for row, _ in worded]] += vectors
+            by_shape.setdefault(picture.shape, {})[row] = picture
+    for pictures in by_shape.values():
+        vectors = embedder.embed_images(np.stack(list(pictures.values())))
+        total[list(pictures)] += unit_rows(vectors, "the embedder's vectors of pictures")
+    texts = {row: text for row, (_, text) in enumerate(pairs) if text is not None}
+    if texts:
+        vectors = embedder.embed_texts(list(texts.values()))
+        total[list(texts)] += unit_rows(vectors, "the embedder's vectors of texts")
     return unit_rows(total, "the items' vectors")
 
 
