@@ -61,14 +61,17 @@ def predict(
 
 
 def _chunk(policy: Policy, episode: RecordedEpisode, frame: int, missing: frozenset[str], title: str) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     from vla_policy.inference.open_loop import inputs_at
 
     action, dt_s = policy.embodiment.action, policy.embodiment.dt_s
     chunk = policy.predict(*inputs_at(episode, frame, missing), t0_s=frame * dt_s)
-    named = (f"{name}\n[{unit}]" for name, unit in zip(action.names, action.units, strict=True))
-    table = Table("reached at", *named, title=f"{title}: predicted, then recorded")
+    named = ([*name.split("_"), f"[{unit}]"] for name, unit in zip(action.names, action.units, strict=True))
+    table = Table(
+        "reached\nat", *(escape("\n".join(lines)) for lines in named), title=f"{title}: predicted, then recorded"
+    )
     for step, predicted in enumerate(chunk.actions):
         done = episode.actions[frame + step] if frame + step < len(episode.actions) else None
         cells = [f"{value:.3f}\n{'' if done is None else f'{done[i]:.3f}'}" for i, value in enumerate(predicted)]

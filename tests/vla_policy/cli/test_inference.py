@@ -124,6 +124,7 @@ def test_predict_an_episode_or_a_frame(ask: Callable[..., str], store: Path, che
     assert "without front, state" in (tmp_path / "a.svg").read_text(encoding="utf-8")
     (tmp_path / "a.svg").unlink()
     said = ask(*command, "--frame", "4")
+    assert said.count("[rad]") == 2 and "[1]" in said
     assert "frame 4" in said and "0.5 s" in said and "0.8 s" in said  # a chunk of 4 beyond the end of 6 frames
     assert not (tmp_path / "a.svg").exists()
 
