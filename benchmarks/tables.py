@@ -195,6 +195,16 @@ def _ros_load(result: Mapping[str, Any]) -> str:
     return _table(("under load", ""), rows) + _source(result)
 
 
+def _zero_shot(result: Mapping[str, Any]) -> str:
+    rows = [(f"by {prompts}", *_cells(rate)) for prompts, rate in result["all_classes_trained"].items()]
+    probe, held_out = result["linear_probe"], result["held_out"]
+    rows.append(("linear probe on the picture vectors", f"{probe['rate']:.1%}", "", str(probe["n"])))
+    without = f"trained without {' and '.join(held_out['classes'])}: pictures of"
+    rows.append((f"{without} the other classes", *_cells(held_out["pictures_of_trained_classes"])))
+    rows.append((f"{without} these", *_cells(held_out["pictures_of_held_out_classes"])))
+    return _table(("Fashion-MNIST, all ten names", "right", "95% interval", "pictures"), rows) + _source(result)
+
+
 _NAMES = {"wrist": "the wrist camera", "front": "the front camera", "state": "the joint state", "instruction": "words"}
 # Marker -> result file and what makes the table of it.
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -211,6 +221,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "store_crash": ("store_crash", _store_crash),
     "faults": ("faults", _faults),
     "ros_load": ("ros_load", _ros_load),
+    "zero_shot": ("zero_shot", _zero_shot),
 }
 
 

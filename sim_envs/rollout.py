@@ -14,10 +14,10 @@ from jaxtyping import Float32, UInt8
 from sim_envs.chunk_runner import ChunkPolicy, ChunkRunner, ExecutionConfig, Inputs
 from sim_envs.tabletop.env import TabletopEnv
 from sim_envs.tabletop.expert import Expert
-from vla_policy.config import nearest
 from vla_policy.control.executor import SeamJump
 from vla_policy.embodiment import Embodiment
 from vla_policy.types import ActionChunk, ChunkPrefix
+from vla_policy.vla.policy import require_inputs
 
 _AS_TRAINED = ExecutionConfig()
 
@@ -158,20 +158,6 @@ def within_range(env: TabletopEnv, command: Float32[np.ndarray, " a"]) -> Float3
     """
     space = cast(spaces.Box, env.action_space)
     return np.clip(command, space.low, space.high)
-
-
-def require_inputs(missing: frozenset[str], embodiment: Embodiment) -> None:
-    """Checks that every input named as missing is one that the embodiment offers.
-
-    Raises:
-        ValueError: an unknown input; the message lists those there are.
-    """
-    inputs = (*embodiment.cameras, "state", "instruction")
-    for name in sorted(missing):
-        if name not in inputs:
-            raise ValueError(
-                f"{name!r} is not an input of {embodiment.robot}; it has {', '.join(inputs)}{nearest(name, inputs)}"
-            )
 
 
 def _inputs(observation: dict[str, Any], missing: frozenset[str]) -> Inputs:

@@ -154,4 +154,4 @@ def test_tests_mirror_the_tree() -> None:
     packages = {path.parent.relative_to(PACKAGES[name].parent) for name in PACKAGES for path in sources(name)}
     tests = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")} - {Path()}
     assert not list((ROOT / "tests").rglob("__init__.py"))
-    assert tests - {Path("launch"), Path("benchmarks")} <= packages
+    assert tests - {Path("launch"), Path("benchmarks"), Path("examples")} <= packages

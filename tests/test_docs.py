@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +13,29 @@ import pytest
 import vla_policy.multimodal
 
 DOCS = Path(__file__).parents[1] / "docs"
+EXECUTED = ("core.md", "alignment_losses_tokenizers.md", "retrieval.md", "policy.md", "inference.md")
 
 
-@pytest.mark.parametrize("page", ["core.md", "alignment_losses_tokenizers.md", "retrieval.md"])
-def test_the_examples_of_a_page_run_in_order(page: str) -> None:
+def blocks(page: str) -> Iterator[str]:
+    """Yields the Python of a page, with blank lines before it, so that an error names the page's own line."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-    assert blocks
+    for block in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield "\n" * (text[: block.start()].count("\n") + 1) + block[1]
+
+
+@pytest.mark.parametrize("page", EXECUTED)
+def test_the_examples_of_a_page_run_in_order(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DOCS.parent)
     names: dict[str, object] = {}
-    for block in blocks:
-        # Blank lines before it, so that an error names the page's own line.
-        source = "\n" * (text[: block.start()].count("\n") + 1) + block[1]
+    for source in blocks(page):
         exec(compile(source, page, "exec"), names)
+    assert names
+
+
+def test_every_name_that_is_offered_is_used_in_an_example() -> None:
+    nodes = [node for page in EXECUTED for source in blocks(page) for node in ast.walk(ast.parse(source))]
+    used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    assert sorted(set(vla_policy.__all__) - used) == []
 
 
 @pytest.mark.parametrize(
@@ -36,6 +49,12 @@ def test_every_name_is_on_its_page(page: str, modules: tuple[str, ...]) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     names = [name for module in modules for name in vla_policy._OFFERED[module] if name != "MultimodalOutputs"]
     assert [name for name in names if name not in text] == []
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", (DOCS / page).read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link and not (DOCS / link).exists()] == []
 
 
 def test_the_example_of_the_model_runs() -> None:

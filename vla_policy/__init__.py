@@ -22,6 +22,17 @@ _OFFERED: dict[str, tuple[str, ...]] = {
         "normalize_images",
     ),
     "fusion": ("CrossModalFusion", "EarlyFusion", "HybridFusion", "LateFusion", "build_fusion"),
+    "inference": (
+        "OpenLoop",
+        "ZeroShotClassifier",
+        "best_matches",
+        "embed_items",
+        "fused_similarity",
+        "inputs_at",
+        "open_loop",
+        "similarity",
+        "write_open_loop_plot",
+    ),
     "losses": (
         "ContrastiveLoss",
         "MaskedMultimodalLoss",

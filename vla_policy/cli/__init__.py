@@ -51,13 +51,34 @@ def _search() -> Callable[..., Any]:
     return search
 
 
+def _similarity() -> Callable[..., Any]:
+    from vla_policy.cli.similarity import similarity
+
+    return similarity
+
+
+def _classify() -> Callable[..., Any]:
+    from vla_policy.cli.classify import classify
+
+    return classify
+
+
+def _predict() -> Callable[..., Any]:
+    from vla_policy.cli.predict import predict
+
+    return predict
+
+
 COMMANDS: Commands = {
     "collect": ("collect demonstrations of the scripted expert", _collect),
     "data": ("look at, check and change demonstration stores", _data),
     "train": ("train a policy from demonstrations", _train),
     "eval": ("measure a policy in closed loop", _eval),
+    "predict": ("what a policy would do in a recorded episode, beside what was done", _predict),
     "index": ("embed the frames of a demonstration store for searching", _index),
     "search": ("find episodes and frames that a sentence describes", _search),
+    "similarity": ("rank pictures and texts by how well they match", _similarity),
+    "classify": ("put pictures into classes given by their names", _classify),
     "ros-demo": ("run a policy closed loop through ROS 2 nodes", _ros_demo),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from vla_policy.embodiment import Embodiment
 from vla_policy.encoders import InstructionEncoder
 from vla_policy.precision import autocast, computes_bf16
 from vla_policy.training.checkpoint import Checkpoint, load_checkpoint
-from vla_policy.types import ActionChunk, ChunkPrefix, Observation
+from vla_policy.types import ActionChunk, ChunkPrefix, Observation, TokenGroup
 from vla_policy.vla.heads.guidance import Guide
+from vla_policy.vla.model import INSTRUCTION, STATE
 
 _NOISE_SEED = 0
 
@@ -106,21 +107,43 @@ class Policy:
         Raises:
             ValueError: a camera is missing or unknown, a shape, dtype or value is wrong, or the instruction is empty.
         """
-        observation = Observation(
+        observation = self._observation(images, state, instruction)
+        guide = None if prefix is None else self._guide(prefix)
+        # Guidance differentiates, which inference mode rules out.
+        without_gradients = torch.inference_mode() if guide is None else torch.no_grad()
+        with without_gradients, autocast(self._device):
+            actions = self.model.sample(observation, self._noise, guide)[0].float().cpu().numpy()
+        if not np.isfinite(actions).all():
+            raise PolicyError(f"{self.what} answered with actions that are not finite; it cannot be used")
+        return ActionChunk(actions, t0_s, self.embodiment.dt_s)
+
+    def encode(
+        self,
+        images: Mapping[str, Shaped[np.ndarray, ...] | None],
+        state: Shaped[np.ndarray, ...] | None,
+        instruction: str | None,
+    ) -> TokenGroup:
+        """Returns the fused tokens of an observation, (1, n, width) float32 on the CPU, with their mask.
+
+        The arguments and errors are those of `predict`; a missing input is a learned token among the others.
+        """
+        with torch.inference_mode(), autocast(self._device):
+            fused = self.model.encode(self._observation(images, state, instruction))
+        return TokenGroup(fused.tokens.float().cpu(), fused.mask.cpu())
+
+    def _observation(
+        self,
+        images: Mapping[str, Shaped[np.ndarray, ...] | None],
+        state: Shaped[np.ndarray, ...] | None,
+        instruction: str | None,
+    ) -> Observation:
+        return Observation(
             images={name: self._image(name, images) for name in self._checked(images)},
             image_mask={name: torch.tensor([[images[name] is not None]]) for name in self.embodiment.cameras},
             state=self._state(state),
             state_mask=torch.tensor([[state is not None]]),
             **self._instruction(instruction),
-        )
-        guide = None if prefix is None else self._guide(prefix)
-        # Guidance differentiates, which inference mode rules out.
-        without_gradients = torch.inference_mode() if guide is None else torch.no_grad()
-        with without_gradients, autocast(self._device):
-            actions = self.model.sample(observation.to(self._device), self._noise, guide)[0].float().cpu().numpy()
-        if not np.isfinite(actions).all():
-            raise PolicyError(f"{self.what} answered with actions that are not finite; it cannot be used")
-        return ActionChunk(actions, t0_s, self.embodiment.dt_s)
+        ).to(self._device)
 
     def _checked(self, images: Mapping[str, object]) -> tuple[str, ...]:
         expected = tuple(self.embodiment.cameras)
@@ -172,3 +195,17 @@ class Policy:
             return {"instruction": empty, "instruction_mask": torch.zeros(1, 1, dtype=torch.bool)}
         words = self._encoder.embed([instruction])
         return {"instruction": words.tokens, "instruction_mask": words.mask}
+
+
+def require_inputs(names: Set[str], embodiment: Embodiment) -> None:
+    """Checks that every input that is named, e.g. as missing, is one that a policy of the embodiment has.
+
+    Raises:
+        ValueError: an unknown input; the message lists those there are.
+    """
+    inputs = (*embodiment.cameras, STATE, INSTRUCTION)
+    for name in sorted(names):
+        if name not in inputs:
+            raise ValueError(
+                f"{name!r} is not an input of {embodiment.robot}; it has {', '.join(inputs)}{nearest(name, inputs)}"
+            )
