@@ -93,8 +93,10 @@ class ModelConfig:
 class TrainConfig:
     """How a model is trained."""
 
-    # Observations per step.
+    # Observations per batch.
     batch_size: int = 128
+    # Batches whose mean gradient makes one step; a contrastive loss still compares only within a batch.
+    accumulate_batches: int = 1
     # Optimiser steps in all; the default made the shipped checkpoint.
     steps: int = 6_500
     # Wall-clock budget in minutes instead of `steps`, whose number is then fixed from the throughput of the first ones.
@@ -127,6 +129,12 @@ class TrainConfig:
     instruction_noise: float = 0.3
     # Gaussian noise on the state, in standard deviations of the training states.
     state_noise: float = 0.0
+    # Brightness, contrast and saturation of a sample's images are each scaled by a factor in 1 -+ this, 0 .. 1.
+    color_jitter: float = 0.0
+    # Images are shifted by up to this share of their sides, 0 .. 0.5.
+    random_shift: float = 0.0
+    # Probability that a word of the instruction is hidden; one always remains.
+    word_dropout: float = 0.0
     # Share of the episodes held out for validation, 0 .. 1.
     validation_fraction: float = 0.05
     # Steps between two validations.
@@ -135,15 +143,23 @@ class TrainConfig:
     validation_batches: int = 4
     # Seconds between two checkpoints.
     checkpoint_every_s: float = 180.0
+    # Newest checkpoints that are kept; the best one is kept besides.
+    keep_checkpoints: int = 2
+    # Validation figure that says which checkpoint is the best.
+    best_by: str = "loss"
+    # Which value of it is the best.
+    best_is: Literal["lowest", "highest"] = "lowest"
     # Memory for the decoded demonstrations, in GB; what does not fit goes through a pool of decoded episodes.
     ram_budget_gb: float = 16.0
     # Torch threads; 0: as many as there are cores.
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("camera_dropout", "state_dropout", "instruction_dropout", "final_learning_rate", "ema_decay"):
+        rates = ("camera_dropout", "state_dropout", "instruction_dropout", "word_dropout", "color_jitter")
+        for name in (*rates, "final_learning_rate", "ema_decay"):
             _require(self, name, 0 <= getattr(self, name) <= 1, "0 .. 1")
-        for name in ("batch_size", "validation_every", "validation_batches"):
+        _require(self, "random_shift", 0 <= self.random_shift <= 0.5, "0 .. 0.5")
+        for name in ("batch_size", "accumulate_batches", "validation_every", "validation_batches", "keep_checkpoints"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         for name in ("warmup_steps", "weight_decay", "instruction_noise", "state_noise", "threads", "seed"):
             _require(self, name, getattr(self, name) >= 0, "at least 0")
