@@ -37,13 +37,14 @@ class CaptionedFrame:
 class FrameSampler:
     """Makes captioned frames of (task name, seed): moments of the expert at work, and states staged without physics.
 
-    Staged states have objects in containers and on each other far more often than demonstrations do.
+    Staged states have objects in containers and on each other far more often than demonstrations do, each on a layout
+    of its own: what a picture teaches about where things are comes with the layouts, not with the moments.
 
     Args:
         camera: ``front`` or ``wrist``.
         image_size: side of the pictures in pixels.
         moments: frames of the expert's episode, its last one among them.
-        staged: staged states on the same layout.
+        staged: staged states, with the task's objects.
     """
 
     def __init__(self, camera: str, image_size: int, moments: int, staged: int) -> None:
@@ -55,7 +56,7 @@ class FrameSampler:
         """Returns the frames, a pure function of the sampler, the task and the seed."""
         task, seed = job
         rng = np.random.default_rng((seed, zlib.crc32(task.encode()), 2))
-        return [*self._moments_of(task, seed, rng), *self._staged_on(task, seed, rng)]
+        return [*self._moments_of(task, seed, rng), *self._staged_states(task, rng)]
 
     def _moments_of(self, task: str, seed: int, rng: np.random.Generator) -> list[CaptionedFrame]:
         env = self._env
@@ -69,10 +70,11 @@ class FrameSampler:
         earlier = rng.choice(len(frames) - 1, min(self._moments, len(frames)) - 1, replace=False)
         return [frames[i] for i in (*sorted(earlier), -1)]
 
-    def _staged_on(self, task: str, seed: int, rng: np.random.Generator) -> list[CaptionedFrame]:
+    def _staged_states(self, task: str, rng: np.random.Generator) -> list[CaptionedFrame]:
         frames = []
         for _ in range(self._staged):
-            self._env.reset(seed=seed, options={"task": task})
+            # A space of its own, so large that no two samplers' layouts ever meet.
+            self._env.reset(seed=int(rng.integers(2**40, 2**62)), options={"task": task})
             self._stage(rng)
             frames.append(self._frame(self._env.observe()["images"][self._camera]))
         return frames

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from vla_policy.config import TrainConfig
+from vla_policy.config import LoopConfig
 from vla_policy.precision import autocast
 from vla_policy.training.ema import ExponentialMovingAverage
 from vla_policy.training.schedule import WarmupCosineScheduler
@@ -98,7 +98,7 @@ class MultimodalTrainer(Generic[Batch]):
     def __init__(
         self,
         task: TrainingTask[Batch],
-        config: TrainConfig,
+        config: LoopConfig,
         *,
         run_directory: Path,
         identity: dict[str, Any],
@@ -227,7 +227,7 @@ class MultimodalTrainer(Generic[Batch]):
             self._checkpoint_step = self.position.step
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     """Decays matrices and convolutions alone: norms, biases and embeddings of a single row keep their scale."""
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     kept = [p for p in model.parameters() if p.dim() < 2]
