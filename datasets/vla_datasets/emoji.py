@@ -6,6 +6,7 @@ packages.
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +39,14 @@ class Emoji:
         image: (size, size, 3) uint8 RGB, on white.
         name: of the CLDR, e.g. ``red apple``.
         keywords: of the CLDR, without the name.
+        category: of the CLDR, e.g. ``Food & Drink``; None where it has none.
     """
 
     characters: str
     image: np.ndarray
     name: str
     keywords: tuple[str, ...]
+    category: str | None = None
 
 
 def read_emoji(
@@ -57,7 +60,7 @@ def read_emoji(
         image_size: side of the pictures in pixels.
         language: of the texts, as the CLDR abbreviates it.
         font: a bitmap font of emoji.
-        annotations: directory with `annotations/<language>.xml` and `annotationsDerived/<language>.xml`.
+        annotations: of the CLDR: `annotations` and `annotationsDerived/<language>.xml`, `properties/labels.txt`.
 
     Raises:
         FileNotFoundError: a file is missing; the message says what to install.
@@ -67,6 +70,7 @@ def read_emoji(
     if not font.is_file():
         raise FileNotFoundError(f"there is no emoji font {font}: {_INSTALL}")
     names, keywords = _read_annotations(language, annotations)
+    categories = _read_categories(annotations)
     drawn = ImageFont.truetype(str(font), _STRIKE_PX)
     found: dict[bytes, Emoji] = {}
     for characters, name in names.items():
@@ -74,7 +78,9 @@ def read_emoji(
         if image is not None:
             image = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
             others = tuple(word for word in keywords.get(characters, ()) if word != name)
-            found.setdefault(image.tobytes(), Emoji(characters, image, name, others))
+            plain = characters.replace("\ufe0f", "")
+            category = categories.get(plain, categories.get(plain[0]))
+            found.setdefault(image.tobytes(), Emoji(characters, image, name, others, category))
     return list(found.values())
 
 
@@ -134,6 +140,28 @@ def _read_annotations(language: str, directory: Path) -> tuple[dict[str, str], d
             else:
                 keywords[annotation.attrib["cp"]] = tuple(text.split(" | "))
     return names, keywords
+
+
+def _read_categories(directory: Path) -> dict[str, str]:
+    """Returns the category of every labelled character and sequence."""
+    path = directory / "properties" / "labels.txt"
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no emoji categories {path}: {_INSTALL}")
+    categories: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        members, _, rest = line.partition(";")
+        members = members.strip()
+        if not members.startswith("["):
+            continue
+        category = rest.partition(";")[0].strip()
+        for sequence, first, last in re.findall(r"\{(.*?)\}|(.)-(.)|.", members[1:-1]):
+            if sequence:
+                categories[sequence.replace("\ufe0f", "")] = category
+            for point in range(ord(first), ord(last) + 1) if first else ():
+                categories[chr(point)] = category
+        singles = re.sub(r"\{.*?\}|.-.", "", members[1:-1])
+        categories |= dict.fromkeys(singles, category)
+    return categories
 
 
 def _is_left_out(characters: str) -> bool:

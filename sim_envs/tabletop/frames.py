@@ -16,6 +16,7 @@ from sim_envs.tabletop.layout import object_height_m
 from sim_envs.tabletop.scene import CONTAINER_SHAPES
 from sim_envs.tabletop.tasks import CONTAINERS, CUBES_AND_BRICK
 
+_HELD_WEIGHT = 4.0  # of a moment in which an object is held, beside 1: it is what only an expert shows
 _STAGED_SPREAD_RAD = 0.3
 _STAGED_TOOL_HEIGHT_M = 0.12  # the arm of a staged state stays above what lies on the table
 _MOVE_PROBABILITY = 0.5  # that an object of a staged state is put into a container or onto another one
@@ -67,7 +68,9 @@ class FrameSampler:
             observation, _, terminated, truncated, _ = env.step(expert.act())
             frames.append(self._frame(observation["images"][self._camera]))
             finished = terminated or truncated
-        earlier = rng.choice(len(frames) - 1, min(self._moments, len(frames)) - 1, replace=False)
+        weights = [_HELD_WEIGHT if any(f.relation == "holds" for f in frame.facts) else 1.0 for frame in frames[:-1]]
+        count = min(self._moments, len(frames)) - 1
+        earlier = rng.choice(len(weights), count, replace=False, p=np.array(weights) / sum(weights))
         return [frames[i] for i in (*sorted(earlier), -1)]
 
     def _staged_states(self, task: str, rng: np.random.Generator) -> list[CaptionedFrame]:

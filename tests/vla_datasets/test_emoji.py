@@ -27,6 +27,8 @@ def test_every_drawing_is_there_once_with_its_name(emoji: list[Emoji]) -> None:
     by_name = {one.name: one for one in emoji}
     assert len({one.image.tobytes() for one in emoji}) == len(emoji) > 1500
     assert "fruit" in by_name["red apple"].keywords
+    categories = {name: by_name[name].category for name in ("red apple", "dog face", "man farmer", "hammer")}
+    assert list(categories.values()) == ["Food & Drink", "Animals & Nature", "Smileys & People", "Objects"]
     red, green = (by_name[name].image.astype(int).mean(axis=(0, 1)) for name in ("red apple", "green apple"))
     assert red[0] > red[1] + 30
     assert green[1] > green[2] + 30
