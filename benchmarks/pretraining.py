@@ -7,9 +7,9 @@ exchanged at random, and masked. All figures are of emoji that share no code poi
 the same person or object often in the same style, and say nothing of photographs.
 
 Retrieval has all names and keywords of the held-out emoji as texts: a query is answered when any of its right answers
-is among the first k. `chance@10` is what a random order reaches; `text_only@10` has the mean training text as every query.
-Zero-shot names the CLDR's categories; the probe is trained on the training drawings. For missing inputs the queries are
-the keywords, and an item is the sum of what it has: drawing, name or both.
+is among the first k. `chance@10` is what a random order reaches; `text_only@10` has the mean training text as every
+query. Zero-shot names the CLDR's categories; the probe is trained on the training drawings. For missing inputs the
+queries are the keywords, and an item is the sum of what it has: drawing, name or both.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import vla_policy.multimodal
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("page", ["core.md", "alignment_losses_tokenizers.md", "retrieval.md"])
+@pytest.mark.parametrize("page", ["core.md", "alignment_losses_tokenizers.md", "retrieval.md", "pretraining.md"])
 def test_the_examples_of_a_page_run_in_order(page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
@@ -29,6 +29,10 @@ def test_the_examples_of_a_page_run_in_order(page: str) -> None:
     ("page", "modules"),
     [
         ("core.md", ("attention", "encoders", "fusion", "multimodal")),
+        (
+            "pretraining.md",
+            ("pretrain_config", "training.checkpoint_manager", "training.pairs", "training.trainer"),
+        ),
         ("alignment_losses_tokenizers.md", ("alignment", "losses", "tokenizers", "vla.heads")),
     ],
 )
