@@ -76,10 +76,9 @@ class MultimodalAugmentation:
             observation,
             image_mask=image_mask,
             state=state,
-            state_mask=observation.state_mask & _kept(size, config.state_dropout, generator).to(device),
+            state_mask=observation.state_mask & _kept(size, config.state_dropout, generator, device),
             instruction=instruction,
-            instruction_mask=observation.instruction_mask
-            & _kept(size, config.instruction_dropout, generator).to(device),
+            instruction_mask=observation.instruction_mask & _kept(size, config.instruction_dropout, generator, device),
         )
         return replace(
             changed,
