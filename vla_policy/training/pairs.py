@@ -89,7 +89,7 @@ def pair_batches(pairs: ImageTextPairs, batch_size: int, seed: int, start: int =
     number = start
     while True:
         rng = np.random.default_rng((seed, number))
-        rows = rng.choice(len(chance), batch_size, replace=batch_size > np.count_nonzero(chance), p=chance)
+        rows = rng.choice(len(chance), batch_size, replace=batch_size > len(chance), p=chance)
         at = rng.random((batch_size, 1)) * cumulative[rows, -1:]
         texts = torch.from_numpy((cumulative[rows] > at).argmax(axis=1))
         chosen = torch.from_numpy(rows)

@@ -64,8 +64,15 @@ class PretrainTask:
         images = self.augmentation({"image": batch.images[:, None].to(self.device)}, generator)["image"][:, 0]
         vocabulary, rows = self.vocabulary, batch.texts
         mask = drop_words(vocabulary.mask[rows], self.config.word_dropout, generator)
-        inputs = (vocabulary.vectors[rows], mask, batch.positive, vocabulary.words[rows], vocabulary.classes[rows])
-        return self.model.loss(images, *(x.to(self.device) for x in inputs), generator)
+        return self.model.loss(
+            images,
+            vocabulary.vectors[rows].to(self.device),
+            mask.to(self.device),
+            batch.positive.to(self.device),
+            vocabulary.words[rows].to(self.device),
+            vocabulary.classes[rows].to(self.device),
+            generator,
+        )
 
     def validate(self) -> dict[str, float]:
         """Returns the contrastive loss and Recall@1/5/10 in both directions on held-out pairs.
