@@ -22,8 +22,15 @@ DEPENDENCIES = [
     "tyro>=0.9",
 ]
 EXTRAS = {
-    # Reading and writing vla-zarr demonstrations, training on them.
-    "train": ["google-crc32c>=1.6", "numcodecs>=0.16", "obstore>=0.8", "tensorboard>=2.19", "zarr>=3.1"],
+    # Reading and writing vla-zarr demonstrations, training on them and on emoji drawings.
+    "train": [
+        "google-crc32c>=1.6",
+        "numcodecs>=0.16",
+        "obstore>=0.8",
+        "pillow>=10.0",
+        "tensorboard>=2.19",
+        "zarr>=3.1",
+    ],
     # Reading and writing other formats of demonstrations: HDF5, LeRobot's parquet and video, UMI's JPEG XL, ROS 2 bags.
     "convert": ["av>=14.0", "h5py>=3.12", "imagecodecs>=2025.3", "pyarrow>=19.0", "rosbags>=0.10"],
     # The MuJoCo environments, their experts and the evaluation reports.

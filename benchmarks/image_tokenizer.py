@@ -21,7 +21,7 @@ from vla_datasets.split import Split
 from vla_datasets.store import DemonstrationStore
 from vla_policy.config import TrainConfig
 from vla_policy.tokenizers import ImageTokenizer
-from vla_policy.training.trainer import MultimodalTrainer, TrainingProgress
+from vla_policy.training.trainer import MultimodalTrainer, TrainingCallback
 from vla_policy.types import DemonstrationBatch
 
 NAME = "image_tokenizer.safetensors"
@@ -43,11 +43,21 @@ class ImageTokenizerTask:
     def validate(self) -> dict[str, float]:
         return {"psnr_db": self.model.psnr_db(self._held_out_images())}
 
-    def save_checkpoint(self, step: int) -> None:
+    def save_checkpoint(self, step: int, figures: dict[str, float] | None) -> None:
         self.model.save(self.out / NAME)
 
     def _held_out_images(self) -> Tensor:
         return torch.cat([_images(batch) for batch in islice(self.held_out.batches(), self.validation_batches)])
+
+
+class Quality(TrainingCallback):
+    """Prints and keeps the last validation's figure."""
+
+    psnr_db = 0.0
+
+    def on_validation(self, step: int, figures: dict[str, float]) -> None:
+        self.psnr_db = figures["psnr_db"]
+        print(f"step {step}: {self.psnr_db:.2f} dB", flush=True)
 
 
 def measure(
@@ -77,25 +87,18 @@ def measure(
     )
     torch.manual_seed(config.seed)
     task = ImageTokenizerTask(loader, held_out, out, validation_batches)
-    figures: dict[str, float] = {}
-
-    def validated(step: int, found: dict[str, float]) -> None:
-        figures.update(found)
-        print(f"step {step}: {found['psnr_db']:.2f} dB", flush=True)
-
+    quality = Quality()
     trainer = MultimodalTrainer(
         task,
         replace(config, weight_decay=0.0),
         run_directory=out,
         identity={"task": "image_tokenizer", "dataset": store.fingerprint},
-        on_step=_ignore,
-        on_validation=validated,
-        stop=lambda: False,
+        callbacks=[quality],
     )
     trainer.fit(loader.batches)
     height, width = next(iter(store.embodiment.cameras.values()))
     result = {
-        "psnr_db": round(figures["psnr_db"], 2),
+        "psnr_db": round(quality.psnr_db, 2),
         "held_out_frames": min(len(held_out), validation_batches * batch_size),
         "cameras": list(store.embodiment.cameras),
         "image_size": [height, width],
@@ -115,10 +118,6 @@ def _images(batch: DemonstrationBatch) -> Tensor:
 def _ids_used(task: ImageTokenizerTask, held_out: DemonstrationLoader, batches: int) -> int:
     found = [task.model.encode(_images(batch)).unique() for batch in islice(held_out.batches(), batches)]
     return len(torch.cat(found).unique())
-
-
-def _ignore(progress: TrainingProgress) -> None:
-    """Nothing is shown between validations."""
 
 
 if __name__ == "__main__":

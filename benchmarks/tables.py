@@ -205,6 +205,50 @@ def _zero_shot(result: Mapping[str, Any]) -> str:
     return _table(("Fashion-MNIST, all ten names", "right", "95% interval", "pictures"), rows) + _source(result)
 
 
+def _pretraining(result: Mapping[str, Any]) -> str:
+    names = {
+        "clip": "`clip`",
+        "clip_shuffled": f"`clip`, {result['shuffled_share']:.0%} of the texts exchanged",
+        "align": "`align`",
+        "align_shuffled": f"`align`, {result['shuffled_share']:.0%} of the texts exchanged",
+        "masked": "`masked`",
+    }
+    rows = []
+    for key, name in names.items():
+        found = result[key]
+        recalls = [f"{found[way][f'recall@{k}']:.1%}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
+        rows.append(
+            (name, *recalls, f"{found['zero_shot']['without_name']:.1%}", f"{found['linear_probe']['accuracy']:.1%}")
+        )
+    ways = [result["clip"][way] for way in ("image_to_text", "text_to_image")]
+    majority = f"{result['clip']['zero_shot']['majority']:.1%}"
+    for key, name in (("chance@10", "chance"), ("text_only@10", "mean training text as every query")):
+        cells = [cell for way in ways for cell in ("", "", f"{way[key]:.1%}")]
+        rows.append((name, *cells, *((majority, majority) if key == "chance@10" else ("", ""))))
+    header = ("objective", "I->T @1", "@5", "@10", "T->I @1", "@5", "@10", "zero-shot", "linear probe")
+    return _table(header, rows) + _source(result)
+
+
+def _missing(result: Mapping[str, Any]) -> str:
+    names = {"both": "drawing and name", "without_name": "drawing alone", "without_image": "name alone"}
+    missing, zero_shot = result["clip"]["missing"], result["clip"]["zero_shot"]
+    rows = [
+        (name, *(f"{missing[key][f'recall@{k}']:.1%}" for k in (1, 5, 10)), f"{zero_shot[key]:.1%}")
+        for key, name in names.items()
+    ]
+    rows.append(("chance", "", "", f"{missing['chance@10']:.1%}", f"{zero_shot['majority']:.1%}"))
+    return _table(("an item has", "by keyword @1", "@5", "@10", "zero-shot"), rows) + _source(result)
+
+
+def _frames(result: Mapping[str, Any]) -> str:
+    rows = []
+    for group, title in (("training_facts", "facts of training"), ("held_out_facts", "held-out facts")):
+        for relation, found in result[group].items():
+            figures = [f"{found[key]:.1%}" for key in ("precision@10", "chance@10")]
+            rows.append((title, relation, *figures, str(found["n"])))
+    return _table(("queries", "relation", "precision@10", "chance", "n"), rows) + _source(result)
+
+
 _NAMES = {"wrist": "the wrist camera", "front": "the front camera", "state": "the joint state", "instruction": "words"}
 # Marker -> result file and what makes the table of it.
 TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
@@ -222,6 +266,9 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "faults": ("faults", _faults),
     "ros_load": ("ros_load", _ros_load),
     "zero_shot": ("zero_shot", _zero_shot),
+    "pretraining": ("pretraining", _pretraining),
+    "pretraining_missing": ("pretraining", _missing),
+    "frame_retrieval": ("frame_retrieval", _frames),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 import vla_policy.multimodal
 
 DOCS = Path(__file__).parents[1] / "docs"
-EXECUTED = ("core.md", "alignment_losses_tokenizers.md", "retrieval.md", "policy.md", "inference.md")
+EXECUTED = ("core.md", "alignment_losses_tokenizers.md", "retrieval.md", "policy.md", "inference.md", "pretraining.md")
 
 
 def blocks(page: str) -> Iterator[str]:
@@ -42,6 +42,10 @@ def test_every_name_that_is_offered_is_used_in_an_example() -> None:
     ("page", "modules"),
     [
         ("core.md", ("attention", "encoders", "fusion", "multimodal")),
+        (
+            "pretraining.md",
+            ("pretrain_config", "training.checkpoint_manager", "training.pairs", "training.trainer"),
+        ),
         ("alignment_losses_tokenizers.md", ("alignment", "losses", "tokenizers", "vla.heads")),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 _OFFERED: dict[str, tuple[str, ...]] = {
     "alignment": ("OptimalTransportAlignmentLoss", "Transport", "sinkhorn", "uniformity"),
     "attention": ("BidirectionalCrossAttention", "ChannelAttention", "CrossAttention", "MultiHeadCoAttention"),
-    "config": ("ModelConfig", "MultimodalConfig", "TrainConfig"),
+    "config": ("LoopConfig", "ModelConfig", "MultimodalConfig", "TrainConfig"),
     "encoders": (
         "ActionEncoder",
         "SentenceEncoder",
@@ -42,6 +42,7 @@ _OFFERED: dict[str, tuple[str, ...]] = {
         "hide",
     ),
     "multimodal": ("AdvancedMultimodalModel", "MultimodalOutputs"),
+    "pretrain_config": ("PretrainConfig",),
     "retrieval": (
         "DualEncoder",
         "DualEncoderConfig",
@@ -79,6 +80,14 @@ _OFFERED: dict[str, tuple[str, ...]] = {
         "VLATokenizer",
         "action_tokenizer_from_json",
     ),
+    "training.augmentation": ("MultimodalAugmentation",),
+    "training.checkpoint_manager": ("CheckpointManager",),
+    "training.image_augmentation": ("ImageAugmentation", "drop_words"),
+    "training.pairs": ("ImageTextPairs", "PairBatch", "pair_batches"),
+    "training.pretrain_model": ("PretrainingModel",),
+    "training.pretrain_task": ("PretrainTask",),
+    "training.schedule": ("WarmupCosineScheduler",),
+    "training.trainer": ("MultimodalTrainer", "TrainingCallback", "TrainingProgress", "TrainingTask"),
     "types": ("TokenGroup",),
     "vla.heads": ("TokenHead", "fit_action_tokenizer"),
     "vla.model": ("VLAModel",),

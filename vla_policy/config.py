@@ -58,13 +58,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         counts = ("chunk_size", "width", "heads", "layers", "keypoints", "region_grid", "expert_width", "expert_heads")
         for name in (*counts, "expert_layers", "flow_samples", "flow_steps"):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
-        _require(self, "execute_steps", 1 <= self.execute_steps <= self.chunk_size, f"1 .. {self.chunk_size}")
-        _require(self, "width", self.width % self.heads == 0, f"a multiple of heads ({self.heads})")
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        require(self, "execute_steps", 1 <= self.execute_steps <= self.chunk_size, f"1 .. {self.chunk_size}")
+        require(self, "width", self.width % self.heads == 0, f"a multiple of heads ({self.heads})")
         multiple = f"a multiple of expert_heads ({self.expert_heads})"
-        _require(self, "expert_width", self.expert_width % self.expert_heads == 0, multiple)
-        _require(self, "vision_channels", min(self.vision_channels) >= 1, "two positive channel counts")
-        _require(self, "state_loss_weight", self.state_loss_weight >= 0, "at least 0")
+        require(self, "expert_width", self.expert_width % self.expert_heads == 0, multiple)
+        require(self, "vision_channels", min(self.vision_channels) >= 1, "two positive channel counts")
+        require(self, "state_loss_weight", self.state_loss_weight >= 0, "at least 0")
 
     def to_json(self) -> dict[str, Any]:
         """Returns a JSON-ready dictionary; `model_config_from_json` is its inverse."""
@@ -90,12 +90,14 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """How a model is trained."""
+class LoopConfig:
+    """How the training loop trains any model."""
 
-    # Observations per step.
+    # Samples per batch.
     batch_size: int = 128
-    # Optimiser steps in all; the default made the shipped checkpoint.
+    # Batches whose mean gradient makes one step; a contrastive loss still compares only within a batch.
+    accumulate_batches: int = 1
+    # Optimiser steps in all; the default made the shipped policy.
     steps: int = 6_500
     # Wall-clock budget in minutes instead of `steps`, whose number is then fixed from the throughput of the first ones.
     minutes: float | None = None
@@ -115,6 +117,45 @@ class TrainConfig:
     bf16: bool | None = None
     # Seed of everything random: initial weights, order of the data, noise.
     seed: int = 0
+    # Brightness, contrast and saturation of a sample's images are each scaled by a factor in 1 -+ this, 0 .. 1.
+    color_jitter: float = 0.0
+    # Images are shifted by up to this share of their sides, 0 .. 0.5.
+    random_shift: float = 0.0
+    # Probability that a word of the text is hidden; one always remains.
+    word_dropout: float = 0.0
+    # Steps between two validations.
+    validation_every: int = 500
+    # Batches per validation.
+    validation_batches: int = 4
+    # Seconds between two checkpoints.
+    checkpoint_every_s: float = 180.0
+    # Newest checkpoints that are kept; the best one is kept besides.
+    keep_checkpoints: int = 2
+    # Validation figure that says which checkpoint is the best.
+    best_by: str = "loss"
+    # Which value of it is the best.
+    best_is: Literal["lowest", "highest"] = "lowest"
+    # Torch threads; 0: as many as there are cores.
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("word_dropout", "color_jitter", "final_learning_rate", "ema_decay"):
+            require(self, name, 0 <= getattr(self, name) <= 1, "0 .. 1")
+        require(self, "random_shift", 0 <= self.random_shift <= 0.5, "0 .. 0.5")
+        for name in ("batch_size", "accumulate_batches", "validation_every", "validation_batches", "keep_checkpoints"):
+            require(self, name, getattr(self, name) >= 1, "at least 1")
+        for name in ("warmup_steps", "weight_decay", "threads", "seed"):
+            require(self, name, getattr(self, name) >= 0, "at least 0")
+        for name in ("learning_rate", "gradient_clip", "checkpoint_every_s"):
+            require(self, name, getattr(self, name) > 0, "over 0")
+        require(self, "steps", self.steps >= 1, "at least 1")
+        require(self, "minutes", self.minutes is None or self.minutes > 0, "over 0")
+
+
+@dataclass(frozen=True)
+class TrainConfig(LoopConfig):
+    """How a policy is trained."""
+
     # Probability that a sample loses one camera; never all of them.
     camera_dropout: float = 0.6
     # How often each camera is the one that is lost, relative to the others; 1 for a camera that is not named.
@@ -129,31 +170,19 @@ class TrainConfig:
     state_noise: float = 0.0
     # Share of the episodes held out for validation, 0 .. 1.
     validation_fraction: float = 0.05
-    # Steps between two validations.
-    validation_every: int = 500
-    # Batches per validation.
-    validation_batches: int = 4
-    # Seconds between two checkpoints.
-    checkpoint_every_s: float = 180.0
     # Memory for the decoded demonstrations, in GB; what does not fit goes through a pool of decoded episodes.
     ram_budget_gb: float = 16.0
-    # Torch threads; 0: as many as there are cores.
-    threads: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("camera_dropout", "state_dropout", "instruction_dropout", "final_learning_rate", "ema_decay"):
-            _require(self, name, 0 <= getattr(self, name) <= 1, "0 .. 1")
-        for name in ("batch_size", "validation_every", "validation_batches"):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup_steps", "weight_decay", "instruction_noise", "state_noise", "threads", "seed"):
-            _require(self, name, getattr(self, name) >= 0, "at least 0")
-        for name in ("learning_rate", "gradient_clip", "checkpoint_every_s", "ram_budget_gb"):
-            _require(self, name, getattr(self, name) > 0, "over 0")
+        super().__post_init__()
+        for name in ("camera_dropout", "state_dropout", "instruction_dropout"):
+            require(self, name, 0 <= getattr(self, name) <= 1, "0 .. 1")
+        for name in ("instruction_noise", "state_noise"):
+            require(self, name, getattr(self, name) >= 0, "at least 0")
+        require(self, "ram_budget_gb", self.ram_budget_gb > 0, "over 0")
         weights = self.camera_dropout_weights.values()
-        _require(self, "camera_dropout_weights", all(weight >= 0 for weight in weights), "at least 0")
-        _require(self, "steps", self.steps >= 1, "at least 1")
-        _require(self, "minutes", self.minutes is None or self.minutes > 0, "over 0")
-        _require(self, "validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1")
+        require(self, "camera_dropout_weights", all(weight >= 0 for weight in weights), "at least 0")
+        require(self, "validation_fraction", 0 < self.validation_fraction < 1, "between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -185,12 +214,12 @@ class MultimodalConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "num_heads", "fusion_layers", "vocab_size", "max_text_tokens", "action_dim"):
-            _require(self, name, getattr(self, name) >= 1, "at least 1")
+            require(self, name, getattr(self, name) >= 1, "at least 1")
         even = self.hidden_dim >= 2 and self.hidden_dim % 2 == 0 and self.hidden_dim % self.num_heads == 0
-        _require(self, "hidden_dim", even, f"even and a multiple of num_heads ({self.num_heads})")
-        _require(self, "patch_size", self.patch_size >= 1, "at least 1")
+        require(self, "hidden_dim", even, f"even and a multiple of num_heads ({self.num_heads})")
+        require(self, "patch_size", self.patch_size >= 1, "at least 1")
         multiple = self.image_size >= 1 and self.image_size % self.patch_size == 0
-        _require(self, "image_size", multiple, f"a multiple of patch_size ({self.patch_size})")
+        require(self, "image_size", multiple, f"a multiple of patch_size ({self.patch_size})")
         for name, hint in get_type_hints(MultimodalConfig).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 value, names = getattr(self, name), get_args(hint)
@@ -198,7 +227,7 @@ class MultimodalConfig:
                     f"MultimodalConfig.{name} must be one of {', '.join(names)}; got {value!r}{nearest(value, names)}"
                 )
         minilm = self.text_encoder != "minilm" or self.vocab_size == MINILM_VOCABULARY
-        _require(self, "vocab_size", minilm, f"{MINILM_VOCABULARY} with text_encoder 'minilm'")
+        require(self, "vocab_size", minilm, f"{MINILM_VOCABULARY} with text_encoder 'minilm'")
 
 
 def nearest(name: str, names: Any) -> str:
@@ -238,6 +267,11 @@ def _is_a(value: Any, hint: Any) -> bool:
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
-def _require(config: object, name: str, holds: bool, expected: str) -> None:
+def require(config: object, name: str, holds: bool, expected: str) -> None:
+    """Checks a field of a configuration.
+
+    Raises:
+        ValueError: it does not hold.
+    """
     if not holds:
         raise ValueError(f"{type(config).__name__}.{name} must be {expected}; got {getattr(config, name)!r}")

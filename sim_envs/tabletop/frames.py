@@ -16,6 +16,7 @@ from sim_envs.tabletop.layout import object_height_m
 from sim_envs.tabletop.scene import CONTAINER_SHAPES
 from sim_envs.tabletop.tasks import CONTAINERS, CUBES_AND_BRICK
 
+_HELD_WEIGHT = 4.0  # of a moment in which an object is held, beside 1: it is what only an expert shows
 _STAGED_SPREAD_RAD = 0.3
 _STAGED_TOOL_HEIGHT_M = 0.12  # the arm of a staged state stays above what lies on the table
 _MOVE_PROBABILITY = 0.5  # that an object of a staged state is put into a container or onto another one
@@ -37,13 +38,14 @@ class CaptionedFrame:
 class FrameSampler:
     """Makes captioned frames of (task name, seed): moments of the expert at work, and states staged without physics.
 
-    Staged states have objects in containers and on each other far more often than demonstrations do.
+    Staged states have objects in containers and on each other far more often than demonstrations do, each on a layout
+    of its own: what a picture teaches about where things are comes with the layouts, not with the moments.
 
     Args:
         camera: ``front`` or ``wrist``.
         image_size: side of the pictures in pixels.
         moments: frames of the expert's episode, its last one among them.
-        staged: staged states on the same layout.
+        staged: staged states, with the task's objects.
     """
 
     def __init__(self, camera: str, image_size: int, moments: int, staged: int) -> None:
@@ -55,7 +57,7 @@ class FrameSampler:
         """Returns the frames, a pure function of the sampler, the task and the seed."""
         task, seed = job
         rng = np.random.default_rng((seed, zlib.crc32(task.encode()), 2))
-        return [*self._moments_of(task, seed, rng), *self._staged_on(task, seed, rng)]
+        return [*self._moments_of(task, seed, rng), *self._staged_states(task, rng)]
 
     def _moments_of(self, task: str, seed: int, rng: np.random.Generator) -> list[CaptionedFrame]:
         env = self._env
@@ -66,13 +68,16 @@ class FrameSampler:
             observation, _, terminated, truncated, _ = env.step(expert.act())
             frames.append(self._frame(observation["images"][self._camera]))
             finished = terminated or truncated
-        earlier = rng.choice(len(frames) - 1, min(self._moments, len(frames)) - 1, replace=False)
+        weights = [_HELD_WEIGHT if any(f.relation == "holds" for f in frame.facts) else 1.0 for frame in frames[:-1]]
+        count = min(self._moments, len(frames)) - 1
+        earlier = rng.choice(len(weights), count, replace=False, p=np.array(weights) / sum(weights))
         return [frames[i] for i in (*sorted(earlier), -1)]
 
-    def _staged_on(self, task: str, seed: int, rng: np.random.Generator) -> list[CaptionedFrame]:
+    def _staged_states(self, task: str, rng: np.random.Generator) -> list[CaptionedFrame]:
         frames = []
         for _ in range(self._staged):
-            self._env.reset(seed=seed, options={"task": task})
+            # A space of its own, so large that no two samplers' layouts ever meet.
+            self._env.reset(seed=int(rng.integers(2**40, 2**62)), options={"task": task})
             self._stage(rng)
             frames.append(self._frame(self._env.observe()["images"][self._camera]))
         return frames

@@ -21,6 +21,12 @@ def _train() -> Callable[..., Any]:
     return train
 
 
+def _pretrain() -> Callable[..., Any]:
+    from vla_policy.cli.pretrain import pretrain
+
+    return pretrain
+
+
 def _eval() -> Callable[..., Any]:
     from vla_policy.cli.eval import evaluate
 
@@ -73,6 +79,7 @@ COMMANDS: Commands = {
     "collect": ("collect demonstrations of the scripted expert", _collect),
     "data": ("look at, check and change demonstration stores", _data),
     "train": ("train a policy from demonstrations", _train),
+    "pretrain": ("pretrain an encoder of pictures and texts", _pretrain),
     "eval": ("measure a policy in closed loop", _eval),
     "predict": ("what a policy would do in a recorded episode, beside what was done", _predict),
     "index": ("embed the frames of a demonstration store for searching", _index),

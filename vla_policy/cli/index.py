@@ -25,7 +25,7 @@ def index(
 
     Args:
         store: directory of the demonstration store.
-        embedder: directory of a dual encoder; `python benchmarks/frame_retrieval.py` makes checkpoints/frames.
+        embedder: directory of a dual encoder; `vla pretrain --data frames` makes one.
         out: directory of the new index; for milvus a file *.db or a cluster's URI.
         kind: exact, shortlist, ivf, hnsw or milvus.
         camera: whose pictures; the store's first camera when left out.

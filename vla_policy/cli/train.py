@@ -27,8 +27,8 @@ def train(
 ) -> int:
     """Train a policy from demonstrations.
 
-    The newest weights are always at OUT/checkpoint. Ctrl-C saves and stops; the same command with --resume goes on
-    exactly there.
+    The newest weights are always at OUT/checkpoint, the best at OUT/best. Ctrl-C saves and stops; the same command with
+    --resume goes on exactly there.
 
     Args:
         data: demonstration stores, all of one robot; every batch comes from one of them.
@@ -57,7 +57,7 @@ def train(
     from vla_policy.precision import computes_bf16
     from vla_policy.provenance import describe_run
     from vla_policy.training import checkpoint as checkpoint_module
-    from vla_policy.training.checkpoint import CheckpointManager
+    from vla_policy.training.checkpoint_manager import CheckpointManager
     from vla_policy.training.state import STATE_NAME
     from vla_policy.training.trainer import MultimodalTrainer
     from vla_policy.training.vla_task import VLATask
@@ -114,7 +114,7 @@ def train(
         train,
         words=words,
         validation=held_out.batches,
-        checkpoints=CheckpointManager(out),
+        checkpoints=CheckpointManager(out, train.keep_checkpoints, train.best_by, train.best_is),
         statistics={robot_key(body): statistics.to_json()},
         meta=meta,
     )
@@ -126,16 +126,15 @@ def train(
     data_identity, descriptions = _identify(loader)
     identity = {"model": model.to_json(), "train": _resumable(train), "start_from": meta["start_from"], **data_identity}
     console.print(f"decoded data: {descriptions['pool_frames']}")
-    with StopRequest() as stop, TrainingReport(out, console, train.batch_size) as report:
+    samples_per_step = train.batch_size * train.accumulate_batches
+    with StopRequest() as stop, TrainingReport(out, console, samples_per_step, stop) as report:
         trainer = MultimodalTrainer(
             task,
             train,
             run_directory=out,
             identity=identity,
             descriptions=descriptions,
-            on_step=report.step,
-            on_validation=report.validation,
-            stop=stop,
+            callbacks=[report],
         )
         if resume:
             position = trainer.resume()
@@ -168,4 +167,5 @@ def _identify(mixture: Mixture) -> tuple[dict[str, Any], dict[str, str]]:
 def _resumable(config: TrainConfig) -> dict[str, Any]:
     """What must not change between the parts of one run: everything but where it is saved and how it is watched."""
     free = {"checkpoint_every_s", "validation_every", "validation_batches", "ram_budget_gb", "threads"}
+    free |= {"keep_checkpoints", "best_by", "best_is"}
     return {name: value for name, value in vars(config).items() if name not in free}

@@ -57,10 +57,14 @@ class InstructionEncoder:
             mask[row, : len(words)] = True
         return TokenGroup(vectors, mask)
 
+    def token_ids(self, text: str) -> list[int]:
+        """Returns MiniLM's ids of a text's tokens, one for each of its vectors, both ends included."""
+        return self._tokenizer.encode(text).ids
+
     def _embed_one(self, text: str) -> Float32[Tensor, "n e"]:
         if not text.strip():
             raise ValueError("the instruction is empty; say what to do, or pass None for a missing instruction")
-        ids = torch.tensor(self._tokenizer.encode(text).ids)
+        ids = torch.tensor(self.token_ids(text))
         if len(ids) > MAX_TOKENS:
             raise ValueError(f"an instruction has at most {MAX_TOKENS} tokens; got {len(ids)}: {text[:60]!r}...")
         return F.layer_norm(

@@ -64,6 +64,7 @@ class ContrastiveLoss(nn.Module):
         y: Float[Tensor, "b d"],
         *,
         labels: Int64[Tensor, " b"] | None = None,
+        positive: Bool[Tensor, "b n"] | None = None,
         present: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the loss, at least 0; 0 when no sample is present.
@@ -73,6 +74,8 @@ class ContrastiveLoss(nn.Module):
             y: of the other; row i belongs to row i of x. b is the same in every process.
             labels: samples with one label are positives of each other; None = each only of itself. Labels mean the same
                 in every process.
+            positive: instead of labels, where belonging together is not transitive: (b, b * processes), True = row i of
+                x and row j of the y of all processes, by rank, are positives of each other.
             present: True = the sample has both modalities; None = all have. Others are neither positives nor negatives.
 
         Raises:
@@ -80,19 +83,26 @@ class ContrastiveLoss(nn.Module):
         """
         units, present = unit_embeddings({"x": x, "y": y}, present)
         require_labels(labels, x)
-        if labels is None:
-            labels = torch.arange(len(x), device=x.device) + len(x) * _rank()
-        with torch.autocast(x.device.type, enabled=False):
-            return self._loss(units["x"], units["y"], labels, present)
-
-    def _loss(self, x: Tensor, y: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+        _require_positive(positive, labels, x)
         _require_equal_sizes(x)
-        all_labels, all_present = _gather(labels), _gather(present)
-        valid = present[:, None] & all_present
-        positive = valid & (labels[:, None] == all_labels)
+        if positive is None:
+            if labels is None:
+                labels = torch.arange(len(x), device=x.device) + len(x) * _rank()
+            positive = labels[:, None] == _gather(labels)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._loss(units["x"], units["y"], positive, present)
+
+    def _loss(self, x: Tensor, y: Tensor, positive: Tensor, present: Tensor) -> Tensor:
+        valid = present[:, None] & _gather(present)
+        positive = valid & positive
         if self.bias is None:  # infonce
-            directions = [self.scale * x @ _gather(y).T, self.scale * y @ _gather(x).T]
-            rows = torch.stack([_cross_entropy(logits, positive, valid) for logits in directions]).mean(dim=0)
+            mine = slice(len(x) * _rank(), len(x) * (_rank() + 1))
+            directions = (
+                (self.scale * x @ _gather(y).T, positive),
+                (self.scale * y @ _gather(x).T, _gather(positive).T[mine]),
+            )
+            losses = [_cross_entropy(logits, belonging, valid) for logits, belonging in directions]
+            rows = torch.stack(losses).mean(dim=0)
             pairs, others = rows, torch.zeros_like(rows)
         else:
             logits = self.scale * x @ _gather(y).T + self.bias
@@ -130,6 +140,17 @@ def _sum(x: Tensor) -> Tensor:
     if _processes() > 1:
         distributed.all_reduce(total)
     return total
+
+
+def _require_positive(positive: Tensor | None, labels: Tensor | None, like: Tensor) -> None:
+    if positive is None:
+        return
+    shape = (len(like), len(like) * _processes())
+    if labels is not None or positive.dtype != torch.bool or tuple(positive.shape) != shape:
+        raise ValueError(
+            f"positive must be bool {shape}, True = belong together, and given instead of labels; got "
+            f"{positive.dtype} {tuple(positive.shape)}{'' if labels is None else ' beside labels'}"
+        )
 
 
 def _require_equal_sizes(x: Tensor) -> None:

@@ -66,13 +66,23 @@ class DualEncoder(nn.Module):
 
     def encode_images(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
         """Returns unit vectors of uint8 RGB pictures of any size."""
-        condition = self.bias.new_zeros(len(images), _CONDITION)
-        tokens, _ = self.camera(images, condition)
-        return F.normalize(self.image_head(tokens.flatten(1)).float(), dim=-1)
+        return self.embed_image_tokens(self.image_tokens(images))
 
     def encode_texts(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b d"]:
         """Returns unit vectors of texts, given as `InstructionEncoder` embeds them."""
-        return F.normalize(self.text_head(self.words(words, mask).flatten(1)).float(), dim=-1)
+        return F.normalize(self.text_head(self.text_tokens(words, mask).flatten(1)).float(), dim=-1)
+
+    def image_tokens(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b n e"]:
+        """Returns the tokens that a picture's vector is made of, `token_width` wide."""
+        return self.camera(images, self.bias.new_zeros(len(images), _CONDITION))[0]
+
+    def text_tokens(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b n d"]:
+        """Returns the tokens that a text's vector is made of, `token_width` wide."""
+        return self.words(words, mask)
+
+    def embed_image_tokens(self, tokens: Float[Tensor, "b n e"]) -> Float[Tensor, "b d"]:
+        """Returns the unit vectors of pictures whose tokens are known."""
+        return F.normalize(self.image_head(tokens.flatten(1)).float(), dim=-1)
 
     def logits(self, images: Float[Tensor, "b d"], texts: Float[Tensor, "m d"]) -> Float[Tensor, "b m"]:
         """Returns how surely each text describes each picture: sigmoid of it is a probability."""
@@ -97,6 +107,12 @@ class DualEncoderEmbedder:
     def width(self) -> int:
         """Numbers per vector."""
         return self._model.config.width
+
+    def trainable(self) -> DualEncoder:
+        """Returns a copy of the model whose parameters have gradients, in training mode."""
+        model = DualEncoder(self._model.config)
+        model.load_state_dict(self._model.state_dict())
+        return model
 
     @torch.inference_mode()
     def embed_images(self, images: UInt8[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n d"]:

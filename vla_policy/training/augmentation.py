@@ -10,14 +10,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vla_policy.config import TrainConfig, nearest
+from vla_policy.training.image_augmentation import ImageAugmentation, drop_words
 from vla_policy.types import Observation
 from vla_policy.vla.normalize import Normalization
 
 
 class MultimodalAugmentation:
-    """Modality dropout per sample, Gaussian noise on word vectors and state. Images are left as they are.
+    """Modality dropout per sample, Gaussian noise on word vectors and state, changes of pictures and words.
 
-    A sample loses at most one camera, and only where there are several.
+    A sample loses at most one camera, and only where there are several. What is switched off draws no random number.
 
     Args:
         config: rates and noise levels.
@@ -42,19 +43,22 @@ class MultimodalAugmentation:
             raise ValueError(f"--camera-dropout-weights must leave a camera that may be lost; got {weights}")
         self.camera_dropout = {name: config.camera_dropout * w / total for name, w in relative.items() if total > 0}
         self.config = config
+        self.images = ImageAugmentation(config.color_jitter, config.random_shift)
         self.state_std = torch.tensor(normalization.state_std)
         self.instruction_std = torch.tensor(normalization.instruction_std)
 
     def __call__(self, observation: Observation, generator: torch.Generator) -> Observation:
         """Returns the changed observation; the given one stays as it is.
 
+        Random numbers are drawn on the CPU, the same for every device; the work is done on the observation's.
+
         The state keeps its values under its mask: they are the target of the model's auxiliary state prediction.
         """
-        config, size = self.config, observation.state.shape[0]
+        config, size, device = self.config, observation.state.shape[0], observation.state.device
         image_mask = observation.image_mask
         if len(image_mask) > 1:
             # One draw decides: a camera is lost where it falls into that one's of disjoint intervals.
-            draw, start, kept = torch.rand(size, 1, generator=generator), 0.0, {}
+            draw, start, kept = torch.rand(size, 1, generator=generator).to(device), 0.0, {}
             for name, mask in image_mask.items():
                 end = start + self.camera_dropout[name]
                 kept[name] = mask & ~((draw >= start) & (draw < end))
@@ -62,20 +66,26 @@ class MultimodalAugmentation:
             image_mask = kept
         instruction = observation.instruction
         if config.instruction_noise > 0:
-            noise = torch.randn(instruction.shape, generator=generator)
-            instruction = instruction + config.instruction_noise * self.instruction_std * noise
+            noise = torch.randn(instruction.shape, generator=generator).to(device)
+            instruction = instruction + config.instruction_noise * self.instruction_std.to(device) * noise
         state = observation.state
         if config.state_noise > 0:
-            state = state + config.state_noise * self.state_std * torch.randn(state.shape, generator=generator)
-        return replace(
+            noise = torch.randn(state.shape, generator=generator).to(device)
+            state = state + config.state_noise * self.state_std.to(device) * noise
+        changed = replace(
             observation,
             image_mask=image_mask,
             state=state,
-            state_mask=observation.state_mask & _kept(size, config.state_dropout, generator),
+            state_mask=observation.state_mask & _kept(size, config.state_dropout, generator, device),
             instruction=instruction,
-            instruction_mask=observation.instruction_mask & _kept(size, config.instruction_dropout, generator),
+            instruction_mask=observation.instruction_mask & _kept(size, config.instruction_dropout, generator, device),
+        )
+        return replace(
+            changed,
+            images=self.images(observation.images, generator),
+            instruction_mask=drop_words(changed.instruction_mask, config.word_dropout, generator),
         )
 
 
-def _kept(size: int, dropout: float, generator: torch.Generator) -> Bool[Tensor, "b one=1"]:
-    return torch.rand(size, 1, generator=generator) >= dropout
+def _kept(size: int, dropout: float, generator: torch.Generator, device: torch.device) -> Bool[Tensor, "b one=1"]:
+    return (torch.rand(size, 1, generator=generator) >= dropout).to(device)

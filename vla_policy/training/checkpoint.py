@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,41 +167,6 @@ def copy_weights(target: dict[str, Tensor], source: dict[str, Tensor], what: str
             if not source[name].isfinite().all():
                 raise CheckpointError(f"{what}: {name} holds values that are not finite")
             tensor.copy_(source[name])
-
-
-class CheckpointManager:
-    """Keeps the newest checkpoints of a run: `checkpoints/step-<n>`, and a link `checkpoint` to the newest.
-
-    Args:
-        run_directory: of the run.
-        keep: checkpoints to keep.
-    """
-
-    def __init__(self, run_directory: str | Path, keep: int = 2) -> None:
-        self.run_directory = Path(run_directory)
-        self.keep = keep
-
-    @property
-    def newest(self) -> Path:
-        """The link to the newest checkpoint; it moves atomically."""
-        return self.run_directory / "checkpoint"
-
-    def save(self, model: VLAModel, *, statistics: dict[str, Any], meta: dict[str, Any]) -> Path:
-        """Saves the model as the newest checkpoint and drops the oldest; `meta["step"]` names it.
-
-        Returns:
-            The directory.
-        """
-        directory = self.run_directory / "checkpoints" / f"step-{meta['step']:08d}"
-        save_checkpoint(directory, model, statistics=statistics, meta=meta)
-        link = self.run_directory / f".checkpoint-{os.getpid()}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(directory.relative_to(self.run_directory), target_is_directory=True)
-        os.replace(link, self.newest)
-        kept = sorted(path for path in directory.parent.iterdir() if re.fullmatch(r"step-\d+", path.name))
-        for path in kept[: -self.keep]:
-            shutil.rmtree(path)
-        return directory
 
 
 def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from vla_policy.config import TrainConfig
+from vla_policy.config import LoopConfig
 from vla_policy.precision import autocast
 from vla_policy.training.ema import ExponentialMovingAverage
 from vla_policy.training.schedule import WarmupCosineScheduler
@@ -48,8 +48,13 @@ class TrainingTask(Protocol[BatchT]):
         """Returns figures on held-out data, with the model's current weights."""
         ...
 
-    def save_checkpoint(self, step: int) -> None:
-        """Saves the model's current weights for use."""
+    def save_checkpoint(self, step: int, figures: dict[str, float] | None) -> None:
+        """Saves the model's current weights for use.
+
+        Args:
+            step: steps done.
+            figures: what `validate` has just returned for these weights; None when they were not validated.
+        """
         ...
 
 
@@ -64,8 +69,22 @@ class TrainingProgress:
     step_s: float
 
 
+class TrainingCallback:
+    """What happens beside the training: overwrite what is of interest. Nothing here changes what is trained."""
+
+    def on_step(self, progress: TrainingProgress) -> None:
+        """Called after every step."""
+
+    def on_validation(self, step: int, figures: dict[str, float]) -> None:
+        """Called with the figures of every validation, which sees the averaged weights."""
+
+    def stops(self) -> bool:
+        """Asked before every step; True ends the run early, saved."""
+        return False
+
+
 class MultimodalTrainer(Generic[Batch]):
-    """AdamW with warm-up and cosine, clipping, bf16 autocast and EMA; stops and resumes bit-exactly on one machine.
+    """AdamW with warm-up and cosine, accumulation, clipping, bf16 autocast and EMA; resumes bit-exactly on one machine.
 
     Args:
         task: model and loss.
@@ -73,31 +92,25 @@ class MultimodalTrainer(Generic[Batch]):
         run_directory: where the training state is kept.
         identity: JSON-ready facts that must be the same when the run is resumed.
         descriptions: key of `identity` -> what to show a reader when it differs, where its value says little.
-        on_step: called after every step.
-        on_validation: called with the step and the figures of every validation, which sees the averaged weights.
-        stop: asked after every step; True ends the run early, saved.
+        callbacks: called in this order.
     """
 
     def __init__(
         self,
         task: TrainingTask[Batch],
-        config: TrainConfig,
+        config: LoopConfig,
         *,
         run_directory: Path,
         identity: dict[str, Any],
         descriptions: dict[str, str] | None = None,
-        on_step: Callable[[TrainingProgress], None] = lambda progress: None,
-        on_validation: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
-        stop: Callable[[], bool] = lambda: False,
+        callbacks: Sequence[TrainingCallback] = (),
     ) -> None:
         self.task = task
         self.config = config
         self.run_directory = run_directory
         self.identity = identity
         self.descriptions = descriptions or {}
-        self.on_step = on_step
-        self.on_validation = on_validation
-        self.stop = stop
+        self.callbacks = callbacks
         self.model = task.model
         self.device = next(self.model.parameters()).device
         self.average = ExponentialMovingAverage(self.model, config.ema_decay)
@@ -105,6 +118,7 @@ class MultimodalTrainer(Generic[Batch]):
         start_moments(self.optimizer)
         self.scheduler = WarmupCosineScheduler(config.learning_rate, config.warmup_steps, config.final_learning_rate)
         self.position = Position(0, config.steps if config.minutes is None else None, 0.0)
+        self._checkpoint_step: int | None = None
 
     def resume(self) -> Position:
         """Restores the saved state of the run directory.
@@ -120,7 +134,7 @@ class MultimodalTrainer(Generic[Batch]):
         """Trains to the end or until stopped, and saves.
 
         Args:
-            batches: start step -> endless batches from there on.
+            batches: number of batches that are done -> endless batches from there on.
 
         Returns:
             Whether the run is finished.
@@ -133,10 +147,10 @@ class MultimodalTrainer(Generic[Batch]):
         began_s = time.monotonic() - self.position.elapsed_s
         saved_s = measured_s = time.monotonic()
         warm_step = self.position.step + MEASURED_STEPS // 5
-        data = batches(self.position.step)
-        while not self._finished and not self.stop():
+        data = batches(self.position.step * self.config.accumulate_batches)
+        while not self._finished and not any(callback.stops() for callback in self.callbacks):
             step, start_s = self.position.step, time.monotonic()
-            losses, learning_rate = self._step(next(data), step)
+            losses, learning_rate = self._step(data, step)
             now_s = time.monotonic()
             if step + 1 == warm_step:
                 measured_s = now_s
@@ -144,7 +158,9 @@ class MultimodalTrainer(Generic[Batch]):
             if total_steps is None:
                 total_steps = self._total_steps(step + 1, now_s - began_s, step + 1 - warm_step, now_s - measured_s)
             self.position = Position(step + 1, total_steps, now_s - began_s)
-            self.on_step(TrainingProgress(step + 1, total_steps, losses, learning_rate, now_s - start_s))
+            progress = TrainingProgress(step + 1, total_steps, losses, learning_rate, now_s - start_s)
+            for callback in self.callbacks:
+                callback.on_step(progress)
             if (step + 1) % self.config.validation_every == 0 or self._finished:
                 self._validate()
             if time.monotonic() - saved_s >= self.config.checkpoint_every_s:
@@ -157,17 +173,20 @@ class MultimodalTrainer(Generic[Batch]):
     def _finished(self) -> bool:
         return self.position.total_steps is not None and self.position.step >= self.position.total_steps
 
-    def _step(self, batch: Batch, step: int) -> tuple[dict[str, float], float]:
+    def _step(self, data: Iterator[Batch], step: int) -> tuple[dict[str, float], float]:
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
         learning_rate = self.scheduler.learning_rate(step, self.position.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        with autocast(self.device, self.config.bf16):
-            loss, parts = self.task.loss(batch, generator)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        losses = {"loss": float(loss.detach()), "gradient_norm": float(norm)}
-        losses |= {name: float(value) for name, value in parts.items()}
+        losses: dict[str, float] = {}
+        count = self.config.accumulate_batches
+        for _ in range(count):
+            with autocast(self.device, self.config.bf16):
+                loss, parts = self.task.loss(next(data), generator)
+            (loss / count).backward()
+            for name, value in {"loss": loss.detach(), **parts}.items():
+                losses[name] = losses.get(name, 0.0) + float(value) / count
+        losses["gradient_norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip))
         if not math.isfinite(losses["loss"] + losses["gradient_norm"]):
             raise TrainingDiverged(
                 f"step {step}: loss {losses['loss']}, gradient norm {losses['gradient_norm']}; lower --learning-rate "
@@ -193,17 +212,22 @@ class MultimodalTrainer(Generic[Batch]):
         self.model.eval()
         with self.average.applied(), torch.no_grad():
             figures = self.task.validate()
+            self.task.save_checkpoint(self.position.step, figures)
+        self._checkpoint_step = self.position.step
         self.model.train()
-        self.on_validation(self.position.step, figures)
+        for callback in self.callbacks:
+            callback.on_validation(self.position.step, figures)
 
     def _save(self) -> None:
         model, average, optimizer = self.model, self.average, self.optimizer
         save_state(self.run_directory, self.position, model, average, optimizer, self.identity, self.descriptions)
-        with self.average.applied():
-            self.task.save_checkpoint(self.position.step)
+        if self._checkpoint_step != self.position.step:
+            with self.average.applied():
+                self.task.save_checkpoint(self.position.step, None)
+            self._checkpoint_step = self.position.step
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     """Decays matrices and convolutions alone: norms, biases and embeddings of a single row keep their scale."""
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     kept = [p for p in model.parameters() if p.dim() < 2]

@@ -12,7 +12,8 @@ from torch import Tensor
 from vla_policy.config import TrainConfig
 from vla_policy.precision import autocast
 from vla_policy.training.augmentation import MultimodalAugmentation
-from vla_policy.training.checkpoint import CheckpointManager
+from vla_policy.training.checkpoint import save_checkpoint
+from vla_policy.training.checkpoint_manager import CheckpointManager
 from vla_policy.types import DemonstrationBatch, Observation, TokenGroup
 from vla_policy.vla.model import VLAModel
 
@@ -53,7 +54,7 @@ class VLATask:
 
     def loss(self, batch: DemonstrationBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the training loss of an augmented batch, and its parts."""
-        observation = self.augmentation(observe(batch, self.words), generator).to(self.device)
+        observation = self.augmentation(observe(batch, self.words).to(self.device), generator)
         return self.model.loss(observation, batch.actions.to(self.device), batch.action_mask.to(self.device), generator)
 
     def validate(self) -> dict[str, float]:
@@ -82,9 +83,14 @@ class VLATask:
                 sums[name] = sums.get(name, 0.0) + value
         return {name: value / count for name, value in sums.items()}
 
-    def save_checkpoint(self, step: int) -> None:
+    def save_checkpoint(self, step: int, figures: dict[str, float] | None) -> None:
         """Saves the model's current weights as the newest checkpoint."""
-        self.checkpoints.save(self.model, statistics=self.statistics, meta=self.meta | {"step": step})
+        meta = self.meta | {"step": step}
+        self.checkpoints.save(
+            step,
+            lambda directory: save_checkpoint(directory, self.model, statistics=self.statistics, meta=meta),
+            figures,
+        )
 
 
 def observe(batch: DemonstrationBatch, words: TokenGroup) -> Observation:

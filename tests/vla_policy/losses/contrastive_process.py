@@ -56,10 +56,13 @@ def compare(objective: str, rank: int, size: int) -> dict[str, object]:
     loss = ContrastiveLoss(objective).double()  # pyright: ignore[reportArgumentType]
     noisy = ContrastiveLoss(objective, noise_exponent=0.5).double()  # pyright: ignore[reportArgumentType]
     masked = noisy(x, y, labels=samples % 4, present=samples > 0)
+    partners = samples[:, None] <= torch.arange(size * PER_PROCESS)  # neither symmetric nor transitive
+    related = noisy(x, y, positive=partners, present=samples > 0)
     return {
         "ours": value_and_gradients(loss(x, y), x, y, loss),
         "theirs": value_and_gradients(theirs(objective, rank, size, loss, x, y), x, y, loss),
         "masked": value_and_gradients(masked, x, y, noisy),
+        "related": value_and_gradients(related, x, y, noisy),
     }
 
 

@@ -69,6 +69,8 @@ def test_two_processes_equal_open_clip_and_the_one_large_batch(objective: str, r
     samples = torch.arange(6)
     value = noisy(x, y, labels=samples % 4, present=samples > 0)
     require_mean_of(of_objective, "masked", process.value_and_gradients(value, x, y, noisy))
+    value = noisy(x, y, positive=samples[:, None] <= samples, present=samples > 0)
+    require_mean_of(of_objective, "related", process.value_and_gradients(value, x, y, noisy))
 
 
 def test_batches_of_unequal_size_are_refused_in_every_process(results: list[dict]) -> None:
@@ -113,6 +115,21 @@ def test_absent_samples_are_as_if_they_were_not_there(objective: str, exponent: 
     nothing = loss(holed, y, present=torch.zeros(6, dtype=torch.bool))
     nothing.backward()
     assert float(nothing.detach()) == 0 and holed.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_who_belongs_together_may_be_said_pair_by_pair(objective: str) -> None:
+    x, y = process.embeddings(6)
+    loss = ContrastiveLoss(objective, 0.5).double()  # pyright: ignore[reportArgumentType]
+    labels = torch.tensor([0, 1, 1, 2, 3, 3])
+    together = labels[:, None] == labels
+    torch.testing.assert_close(loss(x, y, positive=together), loss(x, y, labels=labels))
+    one_way = together.clone()
+    one_way[1, 2] = False
+    assert loss(x, y, positive=one_way) != loss(x, y, positive=together)
+    even = ContrastiveLoss(objective).double()  # pyright: ignore[reportArgumentType]
+    turned = even(y, x, positive=one_way.T.contiguous())
+    torch.testing.assert_close(even(x, y, positive=one_way), turned)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -161,5 +178,9 @@ def test_bad_input_is_named() -> None:
         loss(x, x * torch.nan)
     with pytest.raises(ValueError, match=r"labels must be int64 \(3,\); got torch.float32 \(3,\)"):
         loss(x, x, labels=torch.zeros(3))
+    with pytest.raises(ValueError, match=r"positive must be bool \(3, 3\).*got torch.bool \(3, 2\)"):
+        loss(x, x, positive=torch.ones(3, 2) > 0)
+    with pytest.raises(ValueError, match=r"given instead of labels"):
+        loss(x, x, labels=torch.arange(3), positive=torch.eye(3) > 0)
     with pytest.raises(ValueError, match=r"present samples must be bool \(3,\).*got torch.bool \(2,\)"):
         loss(x, x, present=torch.ones(2) > 0)

@@ -27,6 +27,7 @@ def test_drops_at_the_given_rates_and_never_all_cameras(
     assert abs(changed.state_mask.float().mean() - 0.8) < 0.03
     assert abs(changed.instruction_mask[:, 0].float().mean() - 0.9) < 0.03
     assert changed.state is given.state
+    assert changed.images["front"] is given.images["front"]
     assert given.state_mask.all()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vla_policy.training.checkpoint import CheckpointManager, load_checkpoint, save_checkpoint, start_from
+from vla_policy.training.checkpoint import load_checkpoint, save_checkpoint, start_from
 from vla_policy.training.files import CheckpointError
 from vla_policy.types import Observation
 from vla_policy.vla.model import VLAModel
@@ -92,15 +92,6 @@ def test_something_else_is_never_overwritten(make_model: Callable[..., VLAModel]
     with pytest.raises(FileExistsError, match="is no checkpoint"):
         save_checkpoint(tmp_path, make_model(), statistics={}, meta={})
     assert (tmp_path / "notes.txt").read_text() == "mine"
-
-
-def test_the_manager_keeps_the_newest_behind_a_link(make_model: Callable[..., VLAModel], tmp_path: Path) -> None:
-    manager = CheckpointManager(tmp_path, keep=2)
-    for step in (1, 2, 3, 3):
-        manager.save(make_model(), statistics={}, meta={"step": step})
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000002", "step-00000003"]
-    assert load_checkpoint(manager.newest).meta == {"step": 3}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "checkpoints"]
 
 
 def test_a_model_starts_from_what_fits_of_another(make_model: Callable[..., VLAModel], saved: Path) -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from torch import nn
 
 from vla_policy.config import TrainConfig
 from vla_policy.training import trainer as trainer_module
-from vla_policy.training.checkpoint import CheckpointManager, load_checkpoint
+from vla_policy.training.checkpoint import load_checkpoint
+from vla_policy.training.checkpoint_manager import CheckpointManager
 from vla_policy.training.files import CheckpointError
 from vla_policy.training.state import STATE_NAME
-from vla_policy.training.trainer import MultimodalTrainer, TrainingDiverged, TrainingProgress
+from vla_policy.training.trainer import MultimodalTrainer, TrainingCallback, TrainingDiverged, TrainingProgress
 from vla_policy.training.vla_task import VLATask
 from vla_policy.types import DemonstrationBatch, TokenGroup
 from vla_policy.vla.model import VLAModel
@@ -32,7 +34,9 @@ def make_trainer(
     def batches(start_step: int) -> Iterator[DemonstrationBatch]:
         return (make_batch(4, 100 + step) for step in itertools.count(start_step))
 
-    def make(name: str, config: TrainConfig = CONFIG, **options: object) -> MultimodalTrainer[DemonstrationBatch]:
+    def make(
+        name: str, config: TrainConfig = CONFIG, callbacks: tuple[TrainingCallback, ...] = ()
+    ) -> MultimodalTrainer[DemonstrationBatch]:
         task = VLATask(
             make_model(),
             config,
@@ -43,13 +47,34 @@ def make_trainer(
             meta={},
         )
         identity = {"model": task.model.config.to_json(), "dataset": "abc"}
-        trainer = MultimodalTrainer(task, config, run_directory=tmp_path / name, identity=identity)
-        for option, value in options.items():
-            setattr(trainer, option, value)
+        trainer = MultimodalTrainer(task, config, run_directory=tmp_path / name, identity=identity, callbacks=callbacks)
         trainer.batches = batches  # pyright: ignore[reportAttributeAccessIssue]
         return trainer
 
     return make
+
+
+class StopAfter(TrainingCallback):
+    def __init__(self, steps: int) -> None:
+        self.steps, self.seen = steps, 0
+
+    def on_step(self, progress: TrainingProgress) -> None:
+        self.seen = progress.step
+
+    def stops(self) -> bool:
+        return self.seen >= self.steps
+
+
+class Record(TrainingCallback):
+    def __init__(self) -> None:
+        self.steps: list[TrainingProgress] = []
+        self.validations: list[tuple[int, dict[str, float]]] = []
+
+    def on_step(self, progress: TrainingProgress) -> None:
+        self.steps.append(progress)
+
+    def on_validation(self, step: int, figures: dict[str, float]) -> None:
+        self.validations.append((step, figures))
 
 
 def saved_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -57,18 +82,18 @@ def saved_tensors(path: Path) -> dict[str, torch.Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-@pytest.mark.parametrize("stop_after", [0, 1, 4])
+@pytest.mark.parametrize(("stop_after", "accumulate"), [(0, 1), (1, 1), (4, 1), (4, 2)])
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
-    make_trainer: Callable[..., MultimodalTrainer], tmp_path: Path, stop_after: int
+    make_trainer: Callable[..., MultimodalTrainer], tmp_path: Path, stop_after: int, accumulate: int
 ) -> None:
-    whole = make_trainer("whole")
+    config = replace(CONFIG, accumulate_batches=accumulate, color_jitter=0.2, random_shift=0.1, word_dropout=0.2)
+    whole = make_trainer("whole", config)
     assert whole.fit(whole.batches)  # pyright: ignore
 
-    first = make_trainer("parts")
-    first.stop = lambda: first.position.step >= stop_after
+    first = make_trainer("parts", config, callbacks=(StopAfter(stop_after),))
     assert not first.fit(first.batches)  # pyright: ignore
     torch.randn(100)
-    second = make_trainer("parts")
+    second = make_trainer("parts", config)
     assert second.resume().step == stop_after
     assert second.fit(second.batches)  # pyright: ignore
 
@@ -83,23 +108,53 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
 def test_a_run_validates_reports_and_saves_the_average(
     make_trainer: Callable[..., MultimodalTrainer], tmp_path: Path
 ) -> None:
-    steps: list[TrainingProgress] = []
-    validations: list[tuple[int, dict[str, float]]] = []
-    trainer = make_trainer("run", on_step=steps.append, on_validation=lambda *seen: validations.append(seen))
+    record = Record()
+    trainer = make_trainer("run", callbacks=(record,))
     trainer.fit(trainer.batches)  # pyright: ignore
-    assert [progress.step for progress in steps] == [1, 2, 3, 4, 5, 6]
-    assert [step for step, _ in validations] == [3, 6]
-    assert set(validations[0][1]) == {"loss", "action", "state", "action_error_rad", "action_error_1"}
+    assert [progress.step for progress in record.steps] == [1, 2, 3, 4, 5, 6]
+    assert [step for step, _ in record.validations] == [3, 6]
+    assert set(record.validations[0][1]) == {"loss", "action", "state", "action_error_rad", "action_error_1"}
     saved = dict(load_checkpoint(tmp_path / "run" / "checkpoint").model.named_parameters())
     for name, average in trainer.average.average.items():
         assert torch.equal(saved[name], average.bfloat16().float())
 
 
+class LinearTask:
+    """Regression of one number, without randomness."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Linear(3, 1)
+
+    def loss(self, batch: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        error = (self.model(batch) - batch.sum(dim=1, keepdim=True)).square().mean()
+        return error, {"error": error.detach()}
+
+    def validate(self) -> dict[str, float]:
+        return {}
+
+    def save_checkpoint(self, step: int, figures: dict[str, float] | None) -> None:
+        pass
+
+
+def test_accumulated_batches_train_as_the_one_batch_that_they_make_up(tmp_path: Path) -> None:
+    data = torch.randn(4, 8, 3, generator=torch.Generator().manual_seed(1))
+    records, weights = (Record(), Record()), []
+    for record, accumulate in zip(records, (1, 4), strict=True):
+        batches = data if accumulate == 4 else data.flatten(0, 1)[None]
+        task, config = LinearTask(), TrainConfig(steps=5, accumulate_batches=accumulate, bf16=False, warmup_steps=0)
+        trainer = MultimodalTrainer(task, config, run_directory=tmp_path, identity={}, callbacks=(record,))
+        trainer.fit(lambda start, batches=batches: itertools.cycle(batches))
+        weights.append(task.model.weight.detach())
+    torch.testing.assert_close(weights[0], weights[1])
+    for one, other in zip(*(record.steps for record in records), strict=True):
+        assert one.losses == pytest.approx(other.losses, rel=1e-4)
+
+
 def test_other_settings_do_not_resume(make_trainer: Callable[..., MultimodalTrainer]) -> None:
     with pytest.raises(CheckpointError, match="no run to resume"):
         make_trainer("run").resume()
-    trainer = make_trainer("run")
-    trainer.stop = lambda: True
+    trainer = make_trainer("run", callbacks=(StopAfter(0),))
     trainer.fit(trainer.batches)  # pyright: ignore
     other = make_trainer("run")
     other.identity |= {"dataset": "xyz"}
@@ -108,8 +163,7 @@ def test_other_settings_do_not_resume(make_trainer: Callable[..., MultimodalTrai
 
 
 def test_a_damaged_state_is_named(make_trainer: Callable[..., MultimodalTrainer], tmp_path: Path) -> None:
-    trainer = make_trainer("run")
-    trainer.stop = lambda: True
+    trainer = make_trainer("run", callbacks=(StopAfter(0),))
     trainer.fit(trainer.batches)  # pyright: ignore
     path = tmp_path / "run" / STATE_NAME
     path.write_bytes(path.read_bytes()[:-100])

@@ -1,0 +1,127 @@
+"""`vla pretrain`: a dual encoder from image-text pairs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vla_policy.pretrain_config import PretrainConfig
+
+if TYPE_CHECKING:
+    from vla_policy.training.pairs import ImageTextPairs
+
+
+def pretrain(
+    data: Literal["emoji", "frames"] = "emoji",
+    out: Path = Path("runs/pretrain"),
+    config: PretrainConfig = PretrainConfig(),  # noqa: B008 (frozen)
+    image_size: int = 64,
+    layouts: int = 12,
+    camera: str = "front",
+    processes: int = 2,
+    start_from: Path | None = None,
+    resume: bool = False,
+) -> int:
+    """Pretrain an encoder of pictures and texts into one space.
+
+    The newest encoder is always at OUT/checkpoint, the best at OUT/best. Ctrl-C saves and stops; the same command with
+    --resume goes on exactly there.
+
+    Args:
+        data: emoji: drawings with names and keywords, of two Debian packages; frames: of the tabletop, with what is
+            true in them.
+        out: directory of the run; made when it is not there.
+        config: how to pretrain.
+        image_size: side of the pictures in pixels.
+        layouts: of frames: layouts per training task.
+        camera: of frames: whose pictures.
+        processes: of frames: that collect.
+        start_from: directory of a dual encoder to start from instead of random weights.
+        resume: go on with the run in `out`.
+
+    Returns:
+        0 when the run is finished, 130 when it was stopped.
+    """
+    import torch
+    from rich.console import Console
+
+    from vla_policy.cli.reporting import TrainingReport
+    from vla_policy.interrupt import StopRequest
+    from vla_policy.precision import computes_bf16
+    from vla_policy.retrieval.dual_encoder import DualEncoder, DualEncoderConfig, load_dual_encoder
+    from vla_policy.training.checkpoint_manager import CheckpointManager
+    from vla_policy.training.pretrain_task import PretrainTask
+    from vla_policy.training.state import STATE_NAME
+    from vla_policy.training.trainer import MultimodalTrainer
+
+    if not resume and (out / STATE_NAME).exists():
+        raise FileExistsError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    console = Console()
+    with console.status(f"making pictures: {data}"):
+        training, held_out = _pairs(data, image_size, layouts, camera, processes)
+    torch.manual_seed(config.seed)
+    encoder = DualEncoder(DualEncoderConfig()) if start_from is None else load_dual_encoder(start_from).trainable()
+    config = replace(config, bf16=computes_bf16(torch.device("cpu")) if config.bf16 is None else config.bf16)
+    checkpoints = CheckpointManager(out, config.keep_checkpoints, config.best_by, config.best_is)
+    task = PretrainTask(encoder, config, training=training, held_out=held_out, checkpoints=checkpoints)
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    console.print(
+        f"{len(training.images)} pictures, {len(training.texts)} texts, {int(training.matches.sum())} pairs; held out "
+        f"{len(held_out.images)}, {len(held_out.texts)}; {parameters / 1e6:.1f} M parameters, {config.objective} "
+        f"({config.contrastive})"
+    )
+    identity = {
+        "data": _fingerprint(training),
+        "pretrain": _resumable(config),
+        "start_from": None if start_from is None else load_dual_encoder(start_from).fingerprint,
+    }
+    samples_per_step = config.batch_size * config.accumulate_batches
+    with StopRequest() as stop, TrainingReport(out, console, samples_per_step, stop) as report:
+        trainer = MultimodalTrainer(
+            task,
+            config,
+            run_directory=out,
+            identity=identity,
+            descriptions={"data": f"{data} ({len(training.images)} pictures of {image_size} px)"},
+            callbacks=[report],
+        )
+        if resume:
+            position = trainer.resume()
+            console.print(f"resumed at step {position.step}")
+        finished = trainer.fit(task.batches)
+    step = trainer.position.step
+    console.print(f"{'finished' if finished else 'stopped'} at step {step}; encoder in {checkpoints.newest}")
+    if not finished:
+        console.print("the same command with --resume goes on from here")
+    return 0 if finished else 130
+
+
+def _pairs(
+    data: str, image_size: int, layouts: int, camera: str, processes: int
+) -> tuple[ImageTextPairs, ImageTextPairs]:
+    if data == "frames":
+        from sim_envs.tabletop.frame_pairs import training_and_validation_pairs
+
+        return training_and_validation_pairs(layouts, image_size, camera, processes)
+    from vla_datasets.emoji import emoji_pairs, read_emoji, split_emoji
+
+    training, held_out = split_emoji(read_emoji(image_size))
+    return emoji_pairs(training), emoji_pairs(held_out)
+
+
+def _fingerprint(pairs: ImageTextPairs) -> str:
+    digest = hashlib.sha256("\n".join(pairs.texts).encode())
+    digest.update(pairs.images.tobytes())
+    digest.update(pairs.matches.tobytes())
+    return digest.hexdigest()
+
+
+def _resumable(config: PretrainConfig) -> dict[str, Any]:
+    """What must not change between the parts of one run: everything but where it is saved and how it is watched."""
+    free = {"checkpoint_every_s", "validation_every", "validation_batches", "threads"}
+    free |= {"keep_checkpoints", "best_by", "best_is"}
+    return {name: value for name, value in vars(config).items() if name not in free}
