@@ -29,7 +29,7 @@ from ros2_nodes.processes import CHECKER, POLICY, ROBOT_FILE, command, config_di
 from ros2_nodes.session import Session, SessionConfig, session
 from sim_envs.tabletop.tasks import TRAINING_TASKS
 from vla_policy.control.messages import time_to_ns
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 FAULTS = {
     "drop_front": "drop front",

@@ -31,7 +31,7 @@ from ros2_nodes.supervision import ChildProcesses, node_environment, private_dom
 from sim_envs.scoring import latency
 from sim_envs.tabletop.env import TabletopEnv
 from vla_policy.control.messages import time_to_ns
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 HEIGHT, WIDTH = 480, 640
 COMMAND_HZ = 50

@@ -19,7 +19,7 @@ from sensor_msgs.msg import Image, JointState
 from ros2_nodes.conversions import array_to_image, ns_to_time, vector_to_joint_state
 from ros2_nodes.running import input_qos, run
 from vla_policy.control.messages import time_to_ns
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 CAMERA_HZ, JOINT_HZ = 30, 200
 _JOINTS_ALONE_S = 2.0  # the policy has fresh joint states before the first picture comes

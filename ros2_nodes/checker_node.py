@@ -19,7 +19,7 @@ from ros2_nodes.checking import CommandChecker, Violation
 from ros2_nodes.conversions import diagnostics
 from ros2_nodes.parameters import ROBOT_FILE, ParameterSpec, declare, value_of
 from ros2_nodes.running import run
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 CHECKER_PARAMETERS = (
     ROBOT_FILE,

@@ -31,7 +31,8 @@ from vla_policy.control.kinematics import workspace_of
 from vla_policy.control.messages import MessageError, joint_state_to_vector, picture_of, time_to_ns
 from vla_policy.control.motion import Motion
 from vla_policy.control.planner import Answer, Job, Planner
-from vla_policy.control.robot import Camera, Robot, StateChannel, read_robot
+from vla_policy.control.robot import Camera, Robot, StateChannel
+from vla_policy.control.robot_file import read_robot
 from vla_policy.control.urdf import with_urdf_limits
 from vla_policy.control.worker import NewestJobWorker
 

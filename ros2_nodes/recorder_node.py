@@ -24,7 +24,8 @@ from vla_policy.control.alignment import robot_inputs
 from vla_policy.control.messages import MessageError
 from vla_policy.control.recorded_topics import RecordedTopic, recorded_topics
 from vla_policy.control.recording import EpisodeRecorder
-from vla_policy.control.robot import Robot, read_robot
+from vla_policy.control.robot import Robot
+from vla_policy.control.robot_file import read_robot
 
 _COMMAND_QOS = QoSProfile(depth=10)  # as a joint_trajectory_controller listens
 _WARNING_PERIOD_S = 2.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from ros2_nodes.driver import Driver, DriverError
 from ros2_nodes.processes import POLICY, ROBOT_FILE, SIMULATOR, command, config_directory
 from ros2_nodes.supervision import ChildProcesses, node_environment, private_domain
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 
 @dataclass(frozen=True)

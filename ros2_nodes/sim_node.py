@@ -32,7 +32,8 @@ from ros2_nodes.sim_episode import SimulatedEpisode
 from ros2_nodes.sim_faults import FAULT, read_fault
 from ros2_nodes.sim_sensors import SimulatedSensors
 from vla_policy.control.messages import MessageError, time_to_ns
-from vla_policy.control.robot import Robot, read_robot
+from vla_policy.control.robot import Robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.embodiment import Embodiment
 
 OUTCOME_QOS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -59,7 +59,7 @@ class TestSimulation(unittest.TestCase):
         from ros2_nodes.driver import Driver
         from ros2_nodes.processes import ROBOT_FILE, config_directory
         from vla_policy.control.messages import time_to_ns
-        from vla_policy.control.robot import read_robot
+        from vla_policy.control.robot_file import read_robot
 
         robot, heard = read_robot(config_directory() / ROBOT_FILE), list[JointTrajectory]()
         with Driver(domain, instruction_topic=robot.instruction_topic, check=lambda: None) as driver:

@@ -38,7 +38,8 @@ from ros2_nodes.policy_loading import LoadPolicy
 from ros2_nodes.policy_node import PolicyNode
 from ros2_nodes.running import INSTRUCTION_QOS, input_qos
 from ros2_nodes.supervision import node_environment, private_domain
-from vla_policy.control.robot import COMPRESSED_IMAGE, Camera, read_robot
+from vla_policy.control.robot import COMPRESSED_IMAGE, Camera
+from vla_policy.control.robot_file import read_robot
 from vla_policy.embodiment import Embodiment
 from vla_policy.types import ActionChunk, ChunkPrefix
 

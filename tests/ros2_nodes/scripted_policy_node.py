@@ -9,7 +9,7 @@ import numpy as np
 
 from ros2_nodes.policy_node import PolicyNode
 from ros2_nodes.running import run
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.embodiment import Embodiment
 from vla_policy.types import ActionChunk, ChunkPrefix
 

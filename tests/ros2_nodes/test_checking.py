@@ -8,7 +8,8 @@ from scripted_policy_node import TABLETOP
 
 from ros2_nodes.checking import CommandChecker, Violation
 from ros2_nodes.conversions import chunk_to_trajectory
-from vla_policy.control.robot import ActionDimension, Robot, read_robot
+from vla_policy.control.robot import ActionDimension, Robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
 
 ROBOT = read_robot(TABLETOP)

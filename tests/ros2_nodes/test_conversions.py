@@ -26,17 +26,8 @@ from vla_policy.control.messages import (
     time_to_ns,
     trajectory_to_chunk,
 )
-from vla_policy.control.robot import (
-    ACTION_TYPES,
-    CAMERA_TYPES,
-    COMPRESSED_IMAGE,
-    IMAGE,
-    STATE_TYPES,
-    STREAM_TYPES,
-    Camera,
-    Dimension,
-    Source,
-)
+from vla_policy.control.robot import COMPRESSED_IMAGE, IMAGE, Camera, Dimension, Source
+from vla_policy.control.robot_file import ACTION_TYPES, CAMERA_TYPES, STATE_TYPES, STREAM_TYPES
 from vla_policy.types import ActionChunk
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)

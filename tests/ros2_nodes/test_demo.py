@@ -18,7 +18,7 @@ from sim_envs.tabletop.env import TabletopEnv
 from vla_policy.cli import main
 from vla_policy.config import ModelConfig
 from vla_policy.control.messages import joint_state_to_vector, time_to_ns
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.encoders import InstructionEncoder
 from vla_policy.training.checkpoint import save_checkpoint
 from vla_policy.types import ActionChunk

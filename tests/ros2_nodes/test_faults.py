@@ -24,7 +24,7 @@ from ros2_nodes.processes import CHECKER, POLICY, command
 from ros2_nodes.session import Session, SessionConfig, session
 from ros2_nodes.supervision import ProcessError
 from vla_policy.control.messages import time_to_ns
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 ROBOT = read_robot(TABLETOP)
 MODULES = {"policy": "scripted_policy_node", "simulator": "toy_simulator_node"}

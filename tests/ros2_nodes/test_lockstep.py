@@ -18,7 +18,7 @@ from ros2_nodes.driver import DriverError
 from ros2_nodes.session import Session, SessionConfig, session
 from vla_policy.control.executor import ChunkExecutor
 from vla_policy.control.messages import time_to_ns
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 MODULES = {"policy": "scripted_policy_node", "simulator": "toy_simulator_node"}
 EXECUTE_STEPS = 6

@@ -12,7 +12,7 @@ from rclpy.qos import DurabilityPolicy
 from scripted_policy_node import TABLETOP
 
 from vla_policy.control.messages import time_to_ns, trajectory_to_chunk
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 ROBOT = read_robot(TABLETOP)
 TOPIC = ROBOT.action_topics[0]

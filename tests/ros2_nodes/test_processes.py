@@ -28,7 +28,7 @@ from ros2_nodes.processes import (
     middleware_environment,
 )
 from ros2_nodes.supervision import private_domain
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 ROOT = Path(__file__).parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))

@@ -34,7 +34,8 @@ from ros2_nodes.running import INSTRUCTION_QOS
 from ros2_nodes.supervision import ChildProcesses, ProcessError, node_environment, private_domain
 from vla_datasets.convert.bag import BagDataset
 from vla_datasets.store import DemonstrationStore
-from vla_policy.control.robot import Robot, read_robot
+from vla_policy.control.robot import Robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
 
 PERIOD_NS = 250_000_000

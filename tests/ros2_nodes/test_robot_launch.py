@@ -14,7 +14,7 @@ from rclpy.context import Context
 from ros2_nodes.parameters import POLICY_PARAMETERS, declare, value_of
 from ros2_nodes.processes import POLICY, config_directory
 from ros2_nodes.supervision import private_domain
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 LAUNCH_FILE = Path(__file__).parents[2] / "launch" / "robot.launch.py"
 

@@ -13,7 +13,7 @@ from ros2_nodes.conversions import chunk_to_trajectory
 from ros2_nodes.sim_controller import commands_to_position, requested_chunk
 from ros2_nodes.sim_episode import SimulatedEpisode
 from vla_policy.control.messages import MessageError, time_to_ns
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
 
 ROBOT = read_robot(TABLETOP)

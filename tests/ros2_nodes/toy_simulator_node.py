@@ -11,7 +11,7 @@ import numpy as np
 
 from ros2_nodes.running import run
 from ros2_nodes.sim_node import SimulatorNode
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 
 TABLETOP = Path(__file__).parents[2] / "launch" / "config" / "robots" / "tabletop.yaml"
 HORIZON = 50

@@ -18,7 +18,7 @@ from vla_datasets.schema import Stream
 from vla_datasets.store import DemonstrationStore
 from vla_policy.control.recorded_topics import recorded_topics
 from vla_policy.control.recording import EpisodeRecorder
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.embodiment import Channel
 
 WRENCH = """

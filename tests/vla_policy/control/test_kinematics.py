@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_policy.control.kinematics import link_position, workspace_of
-from vla_policy.control.robot import ActionDimension, WorkspaceBox, read_robot
+from vla_policy.control.robot import ActionDimension, WorkspaceBox
+from vla_policy.control.robot_file import read_robot
 
 ROBOT = read_robot(Path(__file__).parents[3] / "launch" / "config" / "robots" / "tabletop.yaml")
 DIMENSIONS = tuple(ActionDimension(f"j{i}", f"j{i}", "rad", 1.0, 0.0, -9.0, 9.0, None, None, "hold") for i in range(4))

@@ -23,7 +23,7 @@ from vla_policy.control.planner import (
     Job,
     Planner,
 )
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
 
 ROBOT = read_robot(Path(__file__).parents[3] / "launch" / "config" / "robots" / "tabletop.yaml")

@@ -11,7 +11,7 @@ import pytest
 from vla_policy.control.alignment import camera_input, state_input
 from vla_policy.control.recorded_topics import recorded_topics
 from vla_policy.control.recording import EpisodeRecorder, RecordingError
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
 
 ROBOTS = Path(__file__).parents[3] / "launch" / "config" / "robots"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla_policy.control.robot import read_robot
+from vla_policy.control.robot_file import read_robot
 from vla_policy.control.urdf import read_joint_limits, with_urdf_limits
 
 ROBOT = read_robot(Path(__file__).parents[3] / "launch" / "config" / "robots" / "tabletop.yaml")

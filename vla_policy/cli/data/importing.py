@@ -120,7 +120,7 @@ def _bags(
     source: Path, robot: Path | None, instruction: str, task: str, success: bool | None, name: str
 ) -> EpisodeSource:
     from vla_datasets.convert.bag import BagDataset
-    from vla_policy.control.robot import read_robot
+    from vla_policy.control.robot_file import read_robot
 
     if robot is None:
         raise ValueError(

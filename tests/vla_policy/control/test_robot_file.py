@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from vla_policy.control.located_yaml import ConfigurationError
-from vla_policy.control.robot import WorkspaceBox, read_robot
+from vla_policy.control.robot import WorkspaceBox
+from vla_policy.control.robot_file import read_robot
 
 TABLETOP = Path(__file__).parents[3] / "launch" / "config" / "robots" / "tabletop.yaml"
 
