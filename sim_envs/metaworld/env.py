@@ -76,7 +76,7 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return self._task
 
     @property
-    def full_state(self) -> Float64[np.ndarray, "39"]:
+    def full_state(self) -> Float64[np.ndarray, 39]:
         """Meta-World's own observation with the goal, in the order its experts read; no policy sees it.
 
         Raises:
@@ -90,7 +90,7 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         sharing = tasks_in_scene_of(self._task)
         return sharing if len(sharing) > 1 else ALL_TASKS
 
-    def resting_action(self) -> Float32[np.ndarray, "4"]:
+    def resting_action(self) -> Float32[np.ndarray, 4]:
         """Returns the action that moves nothing."""
         return np.zeros(len(_ACTION), np.float32)
 
@@ -142,7 +142,9 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         simulation = self._running()
         action = np.asarray(action, np.float32)
         if not self.action_space.contains(action):
-            raise ValueError(f"an action is {self.action_space.shape} finite numbers ({_ACTION}) in [-1, 1]; got {action}")
+            raise ValueError(
+                f"an action is {self.action_space.shape} finite numbers ({_ACTION}) in [-1, 1]; got {action}"
+            )
         self._full_state, success = simulation.step(action)
         self._steps += 1
         truncated = not success and self._steps >= HORIZON_STEPS

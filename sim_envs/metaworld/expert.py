@@ -23,7 +23,7 @@ class Expert:
         self._env = env
         self._policy = ENV_POLICY_MAP[f"{env.task.name}-v3"]()
 
-    def act(self) -> Float32[np.ndarray, "4"]:
+    def act(self) -> Float32[np.ndarray, 4]:
         """Returns the clean action for the current state, (4,) float32.
 
         The experts ask for more than [-1, 1] far from a target; what the simulator would cut off is cut off here, so

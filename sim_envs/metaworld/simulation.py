@@ -29,9 +29,13 @@ def require_metaworld() -> None:
     try:
         found = importlib.metadata.version("metaworld")
     except importlib.metadata.PackageNotFoundError as error:
-        raise MetaWorldError(f"the environment 'metaworld' needs metaworld {VERSION}, which is missing; {remedy}") from error
+        raise MetaWorldError(
+            f"the environment 'metaworld' needs metaworld {VERSION}, which is missing; {remedy}"
+        ) from error
     if found != VERSION:
-        raise MetaWorldError(f"Meta-World's tasks differ between versions: metaworld {VERSION} is expected; got {found}; {remedy}")
+        raise MetaWorldError(
+            f"Meta-World's tasks differ between versions: metaworld {VERSION} is expected; got {found}; {remedy}"
+        )
 
 
 class MetaWorldSimulation:
@@ -67,7 +71,7 @@ class MetaWorldSimulation:
         self.model.vis.quality.shadowsize = 0
         self.model.vis.quality.offsamples = 0
 
-    def reset(self, seed: int) -> Float64[np.ndarray, "39"]:
+    def reset(self, seed: int) -> Float64[np.ndarray, 39]:
         """Places everything anew, a pure function of (seed, task); returns the full state."""
         # Some tasks compute their layout from the state they find: it must not be the last episode's.
         mujoco.mj_resetData(self.model, self.data)
@@ -76,7 +80,7 @@ class MetaWorldSimulation:
         self._env.seed(int(mixed.generate_state(1)[0]))
         return self._env.reset()[0]
 
-    def step(self, action: Float32[np.ndarray, "4"]) -> tuple[Float64[np.ndarray, "39"], bool]:
+    def step(self, action: Float32[np.ndarray, 4]) -> tuple[Float64[np.ndarray, 39], bool]:
         """Moves for one control period; returns the full state, and whether the task is solved now."""
         state, _, _, _, info = self._env.step(action)
         return state, bool(info["success"])
