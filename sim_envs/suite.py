@@ -141,8 +141,10 @@ def build_suite(name: str) -> Suite:
 
     Raises:
         ValueError: there is none; the message gives the nearest one.
-        MetaWorldError: it needs a package that is missing or of another version.
+        RenderingError: this machine lacks the GL library; the message names the Debian packages to install.
     """
     if name not in _SUITES:
         raise ValueError(f"there is no environment {name!r}; there are {', '.join(_SUITES)}{nearest(name, _SUITES)}")
+    import sim_envs.rendering  # noqa: F401  before anything else imports mujoco, whose own message is no help
+
     return _SUITES[name]()
