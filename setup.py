@@ -35,6 +35,8 @@ EXTRAS = {
     "convert": ["av>=14.0", "h5py>=3.12", "imagecodecs>=2025.3", "pyarrow>=19.0", "rosbags>=0.10"],
     # The MuJoCo environments, their experts and the evaluation reports.
     "sim": ["gymnasium>=1.2", "imageio-ffmpeg>=0.6", "mink>=1.0", "mujoco>=3.10"],
+    # What Meta-World needs beside `sim`; itself it is in WITHOUT_DEPENDENCIES.
+    "metaworld": ["imageio>=2.36", "scipy>=1.14"],
     # Rerun recordings of demonstrations.
     "view": ["rerun-sdk>=0.41"],
     # Vector indexes beyond the one that torch alone offers: faiss, and Milvus embedded or as a cluster.
@@ -60,6 +62,8 @@ EXTRAS = {
         "usearch>=2.20",
     ],
 }
+# Installed with `pip install --no-deps`: metaworld asks for one old mujoco, and its tasks run unchanged on ours.
+WITHOUT_DEPENDENCIES = ["metaworld==3.1.1"]
 SCRIPTS = [
     "vla = vla_policy.cli:main",
     "policy_node = ros2_nodes.policy_node:main",
@@ -92,7 +96,11 @@ setup(
         *find_packages("datasets", include=["vla_datasets*"]),
     ],
     package_dir={"vla_datasets": "datasets/vla_datasets"},
-    package_data={"sim_envs.tabletop": ["*.json"], "vla_datasets.view": ["*.css", "*.js"]},
+    package_data={
+        "sim_envs.metaworld": ["*.json"],
+        "sim_envs.tabletop": ["*.json"],
+        "vla_datasets.view": ["*.css", "*.js"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/vla_policy"]),
         (SHARE.as_posix(), ["package.xml"]),

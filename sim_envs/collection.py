@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from sim_envs.demonstrator import Demonstration, Demonstrator, NoiseConfig, source_id
 from sim_envs.seeds import COLLECTION_SEEDS
-from sim_envs.tabletop.env import TabletopEnv
+from sim_envs.suite import Suite, build_suite
 from sim_envs.workers import never, run_jobs
 from vla_datasets.manifest import MANIFEST_NAME
 from vla_datasets.schema import Episode
@@ -36,6 +36,7 @@ class CollectionConfig:
         seed: which block of layouts, 0 to 99; blocks share no layout.
         noise: disturbance of the executed actions.
         image_size: side of the images in pixels.
+        environment: a suite's name.
     """
 
     tasks: tuple[str, ...]
@@ -43,6 +44,7 @@ class CollectionConfig:
     seed: int = 0
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     image_size: int = 96
+    environment: str = "tabletop"
 
     def __post_init__(self) -> None:
         if not 1 <= self.episodes_per_task <= SEEDS_PER_BLOCK // 2:
@@ -90,7 +92,7 @@ class _TaskLayouts:
     def __init__(self, task: str, config: CollectionConfig, stored: frozenset[str]) -> None:
         self._task = task
         self._layouts = config.layouts
-        self._stored = {seed for seed in self._layouts if source_id(task, seed) in stored}
+        self._stored = {seed for seed in self._layouts if source_id(task, seed, config.environment) in stored}
         self.present = min(len(self._stored), config.episodes_per_task)
         # Of an unfinished task the failed layouts run again: they fail again, and so lead to the same next ones.
         complete = self.present == config.episodes_per_task
@@ -140,7 +142,7 @@ def collect(
     processes: int = 2,
     stop: Callable[[], bool] = never,
     on_progress: Callable[[CollectionProgress], None] = lambda progress: None,
-    demonstrator: Callable[[NoiseConfig, int], Callable[[tuple[str, int]], Demonstration]] = Demonstrator,
+    demonstrator: Callable[[NoiseConfig, int, str], Callable[[tuple[str, int]], Demonstration]] = Demonstrator,
 ) -> CollectionProgress:
     """Adds to a store what it lacks of a collection, and returns the totals.
 
@@ -162,16 +164,17 @@ def collect(
         StoreLockedError: another process writes this store.
         ExpertFailed: the expert fails on most layouts of a task.
     """
-    store = _open_or_create(out, config)
+    suite = build_suite(config.environment)
+    store = _open_or_create(out, config, suite)
     with store.writer() as writer:
-        _agree_on_recipe(out, config.noise, is_new=not store.episodes)
+        _agree_on_recipe(out, config.noise, suite, is_new=not store.episodes)
         stored = frozenset(record.source_id for record in store.episodes)
         tasks = {task: _TaskLayouts(task, config, stored) for task in config.tasks}
         wanted, present = config.episodes_per_task * len(tasks), sum(layouts.present for layouts in tasks.values())
         progress = CollectionProgress(wanted, present, recovered=writer.recovered)
         on_progress(progress)
         jobs = deque((task, seed) for task, layouts in tasks.items() for seed in layouts.first)
-        worker = partial(demonstrator, config.noise, config.image_size)
+        worker = partial(demonstrator, config.noise, config.image_size, config.environment)
         ready: list[Episode] = []
         try:
             for (task, seed), attempt in run_jobs(worker, jobs, processes=processes, stop=stop):
@@ -201,20 +204,21 @@ def _take_in_order(tasks: Iterable[_TaskLayouts]) -> Iterator[Episode]:
             return
 
 
-def _open_or_create(out: Path, config: CollectionConfig) -> DemonstrationStore:
-    env = TabletopEnv(image_size=config.image_size)
+def _open_or_create(out: Path, config: CollectionConfig, suite: Suite) -> DemonstrationStore:
+    env = suite.make_env(config.image_size, None)
     env.close()
     if not (out / MANIFEST_NAME).exists():
         return DemonstrationStore.create(out, env.embodiment)
     store = DemonstrationStore.open(out)
-    store.embodiment.require_match(env.embodiment, mine=f"store {out}", theirs="environment vla_policy/Tabletop-v0")
+    store.embodiment.require_match(env.embodiment, mine=f"store {out}", theirs=f"environment {suite.environment_id}")
     return store
 
 
-def _agree_on_recipe(out: Path, noise: NoiseConfig, *, is_new: bool) -> None:
+def _agree_on_recipe(out: Path, noise: NoiseConfig, suite: Suite, *, is_new: bool) -> None:
     """Writes down what the episodes of a new store depend on besides their ids, or compares it."""
     path = out / RECIPE_NAME
-    recipe = {"environment": "vla_policy/Tabletop-v0", "noise": asdict(noise)}
+    std = suite.noise_std if noise.std is None else noise.std
+    recipe = {"environment": suite.environment_id, "noise": {"share": noise.share, f"std_{suite.noise_unit}": std}}
     if is_new or not path.exists():
         path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
         return

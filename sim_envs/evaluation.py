@@ -13,10 +13,16 @@ import numpy as np
 import torch
 
 from sim_envs.chunk_runner import ChunkPolicy, ExecutionConfig
-from sim_envs.rollout import EpisodeResult, ExpertPolicy, Recording, require_inputs, run_episode
+from sim_envs.rollout import (
+    EpisodeResult,
+    ExpertPolicy,
+    Recording,
+    picture_every,
+    require_inputs,
+    run_episode,
+)
 from sim_envs.seeds import EVALUATION_SEEDS, TUNING_SEEDS
-from sim_envs.tabletop.env import RATE_HZ, TabletopEnv
-from sim_envs.tabletop.tasks import Task, task_by_name
+from sim_envs.suite import Task, build_suite
 from sim_envs.video import encode_mp4
 from sim_envs.workers import run_jobs
 from vla_policy.vla.policy import Policy
@@ -36,6 +42,8 @@ class EvaluationConfig:
         missing: inputs that the policy does not get: camera names, ``state``, ``instruction``.
         shuffle_instructions: give the words of another task that is feasible in the same scene; the judge stays.
         execution: how the policy's chunks are executed, and how late they come.
+        environment: a suite's name.
+        phrasings: ``training``, or ``held-out`` for words that no demonstration uses.
     """
 
     checkpoint: Path | None
@@ -45,6 +53,8 @@ class EvaluationConfig:
     missing: frozenset[str] = frozenset()
     shuffle_instructions: bool = False
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    environment: str = "tabletop"
+    phrasings: str = "training"
 
     def __post_init__(self) -> None:
         if self.seeds not in SEED_RANGES:
@@ -53,8 +63,17 @@ class EvaluationConfig:
             raise ValueError(
                 f"--episodes-per-task lies in [1, {len(SEED_RANGES[self.seeds])}]; got {self.episodes_per_task}"
             )
-        if self.checkpoint is None and (self.missing or self.shuffle_instructions):
-            raise ValueError("the expert reads the simulator's state: nothing can be missing or shuffled for it")
+        if self.phrasings not in ("training", "held-out"):
+            raise ValueError(f"phrasings are training or held-out; got {self.phrasings!r}")
+        other_words = self.shuffle_instructions or self.phrasings == "held-out"
+        if self.checkpoint is None and (self.missing or other_words):
+            raise ValueError(
+                "the expert reads the simulator's state: no words count for it, and nothing can be missing"
+            )
+        if self.shuffle_instructions and self.phrasings == "held-out":
+            raise ValueError("shuffled instructions use the training phrasings; leave out --phrasings held-out")
+        if self.phrasings == "held-out" and not build_suite(self.environment).held_out_instructions:
+            raise ValueError(f"the environment {self.environment!r} has no held-out phrasings; metaworld has")
         if self.checkpoint is None and self.execution != ExecutionConfig():
             raise ValueError("the expert plans one action at a time: there is no chunk to execute in another way")
         if self.shuffle_instructions and "instruction" in self.missing:
@@ -79,8 +98,14 @@ class Evaluator:
         torch.set_num_threads(1)
         self._config = config
         policy = load_policy(config.checkpoint)
-        self._env = TabletopEnv(image_size=image_size(policy), render_mode=render_mode)
-        self._policy: ChunkPolicy = ExpertPolicy(self._env) if policy is None else policy
+        self._suite = build_suite(config.environment)
+        self._env = self._suite.make_env(image_size(policy), render_mode)
+        self._policy: ChunkPolicy = ExpertPolicy(self._env, self._suite.make_expert) if policy is None else policy
+
+    @property
+    def video_hz(self) -> float:
+        """Rate of the pictures of an episode."""
+        return self._env.embodiment.rate_hz / picture_every(self._env.embodiment)
 
     def __call__(self, job: tuple[str, int]) -> EpisodeResult:
         """Returns what happened in the episode of a task on one layout."""
@@ -88,7 +113,10 @@ class Evaluator:
         instruction = None
         if self._config.shuffle_instructions:
             self._env.reset(seed=seed, options={"task": task})
-            instruction = other_instruction(task_by_name(task), self._env.feasible_tasks(), seed)
+            instruction = other_instruction(self._env.task, self._env.feasible_tasks(), seed)
+        elif self._config.phrasings == "held-out":
+            phrasings = self._suite.held_out_instructions[task]
+            instruction = phrasings[seed % len(phrasings)]
         return run_episode(
             self._env,
             self._policy,
@@ -116,7 +144,7 @@ class Recorder:
         episode = self._evaluator(job)
         if episode.frames is None:
             raise RuntimeError("the simulator made no pictures to record")
-        return Recording(replace(episode, frames=None), encode_mp4(episode.frames, fps=RATE_HZ))
+        return Recording(replace(episode, frames=None), encode_mp4(episode.frames, fps=self._evaluator.video_hz))
 
 
 def other_instruction(task: Task, feasible: Sequence[Task], seed: int) -> str:
@@ -157,11 +185,12 @@ def check_policy(config: EvaluationConfig) -> Policy | None:
         ValueError: an unknown input is named as missing.
     """
     policy = load_policy(config.checkpoint)
-    env = TabletopEnv(image_size=image_size(policy))
+    suite = build_suite(config.environment)
+    env = suite.make_env(image_size(policy), None)
     env.close()
     require_inputs(config.missing, env.embodiment)
     if policy is not None:
-        policy.require_fits(env.embodiment, "environment vla_policy/Tabletop-v0")
+        policy.require_fits(env.embodiment, f"environment {suite.environment_id}")
     return policy
 
 

@@ -7,13 +7,29 @@ import math
 import os
 import weakref
 
-import mujoco
 import numpy as np
 from jaxtyping import Float64
 
 
 class RenderingError(OSError):
     """This machine cannot render offscreen as it is."""
+
+
+def _no_rendering(error: Exception) -> RenderingError:
+    return RenderingError(
+        f"no offscreen rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {error}. Install "
+        "libegl1 libegl-mesa0 libgl1 libglx-mesa0 libgl1-mesa-dri (apt-get install), or libosmesa6 with "
+        "MUJOCO_GL=osmesa; when mujoco is imported before sim_envs, set MUJOCO_GL yourself"
+    )
+
+
+# It loads the GL library as soon as it is imported.
+try:
+    import mujoco
+except ModuleNotFoundError:
+    raise
+except (AttributeError, ImportError, RuntimeError) as error:
+    raise _no_rendering(error) from error
 
 
 class FrameRenderer:
@@ -32,11 +48,7 @@ class FrameRenderer:
         try:
             self._renderer = mujoco.Renderer(model, height, width)
         except (mujoco.FatalError, RuntimeError, AttributeError, ImportError) as error:
-            raise RenderingError(
-                f"no offscreen rendering with MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {error}. Install "
-                "libegl1 libegl-mesa0 libgl1 libglx-mesa0 libgl1-mesa-dri (apt-get install), or libosmesa6 with "
-                "MUJOCO_GL=osmesa; when mujoco is imported before sim_envs, set MUJOCO_GL yourself"
-            ) from error
+            raise _no_rendering(error) from error
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0

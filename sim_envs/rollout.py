@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
-from gymnasium import spaces
 from jaxtyping import Float32, UInt8
 
 from sim_envs.chunk_runner import ChunkPolicy, ChunkRunner, ExecutionConfig, Inputs
-from sim_envs.tabletop.env import TabletopEnv
-from sim_envs.tabletop.expert import Expert
+from sim_envs.suite import Environment, Expert
 from vla_policy.control.executor import SeamJump
 from vla_policy.embodiment import Embodiment
 from vla_policy.types import ActionChunk, ChunkPrefix
 from vla_policy.vla.policy import require_inputs
 
 _AS_TRAINED = ExecutionConfig()
+_VIDEO_HZ = 20.0  # faster control is shown in every n-th picture
 
 
 class ExpertPolicy:
@@ -27,12 +26,13 @@ class ExpertPolicy:
 
     Args:
         env: the environment that it will act in.
+        make_expert: environment that has just been reset -> its expert.
     """
 
     execute_steps = 1
 
-    def __init__(self, env: TabletopEnv) -> None:
-        self._env = env
+    def __init__(self, env: Environment, make_expert: Callable[[Any], Expert]) -> None:
+        self._env, self._make_expert = env, make_expert
         self._expert: Expert | None = None
 
     def predict(
@@ -45,7 +45,7 @@ class ExpertPolicy:
     ) -> ActionChunk:
         """Returns the expert's next action, whatever was planned; an observation at time 0 starts an episode."""
         if self._expert is None or t0_s == 0.0:
-            self._expert = Expert(self._env)
+            self._expert = self._make_expert(self._env)
         return ActionChunk(self._expert.act()[None], t0_s, self._env.embodiment.dt_s)
 
 
@@ -92,7 +92,7 @@ class Recording:
 
 
 def run_episode(
-    env: TabletopEnv,
+    env: Environment,
     policy: ChunkPolicy,
     *,
     task: str,
@@ -111,7 +111,7 @@ def run_episode(
         seed: layout seed.
         instruction: other words than the task's own for this seed.
         missing: inputs that the policy does not get: camera names, ``state``, ``instruction``.
-        record: keep pictures of every step.
+        record: keep pictures of the episode, of every step up to 20 Hz.
         execution: how chunks are executed, and how late they come.
 
     Raises:
@@ -119,24 +119,24 @@ def run_episode(
     """
     require_inputs(missing, env.embodiment)
     options = {"task": task} if instruction is None else {"task": task, "instruction": instruction}
-    observation, info = env.reset(seed=seed, options=options)
+    _, info = env.reset(seed=seed, options=options)
     runner = ChunkRunner(
         policy,
         execution,
-        _action_order(observation["state"], env.embodiment),
+        env.resting_action(),
         dt_s=env.embodiment.dt_s,
         distances=np.array([unit != "1" for unit in env.embodiment.action.units]),
     )
-    frames = [_picture(env, observation)] if record else []
+    every = picture_every(env.embodiment)
+    frames = [_picture(env)] if record else []
     steps, finished = 0, False
     while not finished:
-        command = runner.command(partial(_inputs, observation, missing), info["time_s"])
-        action = within_range(env, command)
-        observation, _, terminated, truncated, info = env.step(action)
+        command = runner.command(lambda: _inputs(env.observe(), missing), info["time_s"])
+        terminated, truncated, info = env.advance(within_range(env, command))
         steps += 1
         finished = terminated or truncated
-        if record:
-            frames.append(_picture(env, observation))
+        if record and (finished or steps % every == 0):
+            frames.append(_picture(env))
     return EpisodeResult(
         task=task,
         skill=env.task.skill,
@@ -151,13 +151,17 @@ def run_episode(
     )
 
 
-def within_range(env: TabletopEnv, command: Float32[np.ndarray, " a"]) -> Float32[np.ndarray, " a"]:
+def picture_every(embodiment: Embodiment) -> int:
+    """Returns after how many control steps a recorded episode has its next picture."""
+    return max(1, round(embodiment.rate_hz / _VIDEO_HZ))
+
+
+def within_range(env: Environment, command: Float32[np.ndarray, " a"]) -> Float32[np.ndarray, " a"]:
     """Returns the command within the actuators' range, as a servo's end stops would keep it.
 
     A regressed gripper opening of 1.01 is meant as 1; whatever executes chunks in the simulator applies this.
     """
-    space = cast(spaces.Box, env.action_space)
-    return np.clip(command, space.low, space.high)
+    return np.clip(command, env.action_space.low, env.action_space.high)
 
 
 def _inputs(observation: dict[str, Any], missing: frozenset[str]) -> Inputs:
@@ -167,17 +171,12 @@ def _inputs(observation: dict[str, Any], missing: frozenset[str]) -> Inputs:
     return images, state, instruction
 
 
-def _action_order(state: Float32[np.ndarray, " s"], embodiment: Embodiment) -> Float32[np.ndarray, " a"]:
-    """Returns where every actuator is: the state dimension of its name."""
-    return state[[embodiment.state.names.index(name) for name in embodiment.action.names]]
-
-
-def _picture(env: TabletopEnv, observation: dict[str, Any]) -> UInt8[np.ndarray, "h w c"]:
+def _picture(env: Environment) -> UInt8[np.ndarray, "h w c"]:
     """Returns the overview with what the cameras see beside it."""
     overview = env.render()
     if overview is None:
         raise ValueError("recording needs an environment made with render_mode='rgb_array'")
-    images = list(observation["images"].values())
+    images = list(env.observe()["images"].values())
     side = len(overview) // len(images)
     small = [cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR) for image in images]
     return np.concatenate([overview, np.concatenate(small)], axis=1)

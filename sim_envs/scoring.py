@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,13 @@ from sim_envs.rollout import EpisodeResult
 _Z_95 = 1.959963984540054
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+def wilson_interval(successes: float, n: float) -> tuple[float, float]:
     """Returns the 95% Wilson score interval of a success probability, (0, 1) when nothing was tried.
 
     (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), z = 1.96.
 
     Args:
-        successes: successful trials, 0 to n.
+        successes: successful trials, 0 to n; fractions are effective numbers of a weighted mean.
         n: trials.
 
     Raises:
@@ -47,6 +47,28 @@ def rate(outcomes: Iterable[bool]) -> dict[str, Any]:
     return {"rate": mean, "n": len(values), "ci95": [round(low, 4), round(high, 4)]}
 
 
+def mean_rate(rates: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the mean of rates, each weighing the same, as ``{"rate", "n", "ci95"}``; n is all their trials.
+
+    The interval is Wilson's at the effective number of trials p (1 - p) / var, var = sum_g p_g (1 - p_g) / n_g / G^2;
+    where nothing varies, at 1 / sum_g 1 / (n_g G^2).
+
+    Args:
+        rates: label -> what `rate` returns.
+
+    Source: effective sample size of a stratified proportion, Korn & Graubard, Survey Methodology 1998.
+    """
+    tried = [value for value in rates.values() if value["n"]]
+    if not tried:
+        return rate(())
+    share = 1 / len(tried) ** 2
+    mean = sum(value["rate"] for value in tried) / len(tried)
+    variance = sum(share * value["rate"] * (1 - value["rate"]) / value["n"] for value in tried)
+    effective = mean * (1 - mean) / variance if variance else 1 / sum(share / value["n"] for value in tried)
+    low, high = wilson_interval(mean * effective, effective)
+    return {"rate": mean, "n": sum(value["n"] for value in tried), "ci95": [round(low, 4), round(high, 4)]}
+
+
 def latency(values_ms: Sequence[float]) -> dict[str, Any]:
     """Returns ``{"p50_ms", "p99_ms", "n"}`` of times in milliseconds; None where there are none."""
     if not len(values_ms):
@@ -56,13 +78,17 @@ def latency(values_ms: Sequence[float]) -> dict[str, Any]:
 
 
 def summarize(episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
-    """Returns the rates (overall, per skill, per task), the failures by reason and the prediction latency."""
+    """Returns the rates (overall, per skill, per task, their means), failures by reason and prediction latency."""
     skills = dict.fromkeys(episode.skill for episode in episodes)
     tasks = dict.fromkeys(episode.task for episode in episodes)
+    per_skill = {skill: rate(e.success for e in episodes if e.skill == skill) for skill in skills}
+    per_task = {task: rate(e.success for e in episodes if e.task == task) for task in tasks}
     return {
         "overall": rate(e.success for e in episodes),
-        "per_skill": {skill: rate(e.success for e in episodes if e.skill == skill) for skill in skills},
-        "per_task": {task: rate(e.success for e in episodes if e.task == task) for task in tasks},
+        "mean_of_skills": mean_rate(per_skill),
+        "mean_of_tasks": mean_rate(per_task),
+        "per_skill": per_skill,
+        "per_task": per_task,
         "failures": dict(Counter(e.failure for e in episodes if not e.success).most_common()),
         "latency": latency([value for e in episodes for value in _warm(e)]),
     }

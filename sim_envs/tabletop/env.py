@@ -154,6 +154,11 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             ValueError: wrong shape, not finite or outside the action space; nothing moves.
             RuntimeError: `reset` has not been called.
         """
+        terminated, truncated, info = self.advance(action)
+        return self.observe(), float(info["success"]), terminated, truncated, info
+
+    def advance(self, action: np.ndarray) -> tuple[bool, bool, dict[str, Any]]:
+        """Moves like `step`, without a look at the result: (terminated, truncated, info)."""
         if self._judge is None:
             raise RuntimeError("call reset() before step()")
         action = np.asarray(action, np.float32)
@@ -172,16 +177,23 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         fell = self._judge.fell() is not None
         truncated = not (success or fell) and self.data.time >= HORIZON_S - 1e-6
         failure = self._judge.failure() if fell or truncated else ""
-        return self.observe(), float(success), success or fell, truncated, self._info(success, failure)
+        return success or fell, truncated, self._info(success, failure)
 
     def observe(self) -> dict[str, Any]:
         """Returns the observation of the state as it is now, rendered afresh."""
-        opening = self.data.qpos[6:8].sum() / (2 * FINGER_STROKE_M)
         return {
             "images": {name: self._renderer.render(self.data, name) for name in CAMERAS},
-            "state": np.append(self.data.qpos[:6], opening).astype(np.float32),
+            "state": self._state(),
             "instruction": self._instruction,
         }
+
+    def resting_action(self) -> np.ndarray:
+        """Returns the action that keeps the robot where it is: (7,) float32, the state."""
+        return self._state()
+
+    def _state(self) -> np.ndarray:
+        opening = self.data.qpos[6:8].sum() / (2 * FINGER_STROKE_M)
+        return np.append(self.data.qpos[:6], opening).astype(np.float32)
 
     def render(self) -> np.ndarray | None:
         """Returns a 240 x 320 overview picture (uint8 RGB) when `render_mode` is ``rgb_array``."""

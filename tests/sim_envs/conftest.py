@@ -29,11 +29,11 @@ _TINY = ModelConfig(
 
 def _save_untrained(directory: Path, embodiment: Embodiment) -> Path:
     """Writes the checkpoint of a small random policy that moves a little around the current joint state."""
-    a, k = len(embodiment.action), _TINY.chunk_size
+    s, a, k = len(embodiment.state), len(embodiment.action), _TINY.chunk_size
     width = InstructionEncoder.width
     moments = Normalization(
-        state_mean=(0.0,) * a,
-        state_std=(1.0,) * a,
+        state_mean=(0.0,) * s,
+        state_std=(1.0,) * s,
         action_mean=((0.0,) * (a - 1) + (0.5,),) * k,
         action_std=((0.02,) * (a - 1) + (0.5,),) * k,
         instruction_mean=(0.0,) * width,

@@ -30,7 +30,7 @@ class FakeDemonstrator:
     crash_on: int | None = None
     fail_always = False
 
-    def __init__(self, noise: NoiseConfig, image_size: int) -> None:
+    def __init__(self, noise: NoiseConfig, image_size: int, environment: str) -> None:
         self.image_size = image_size
 
     def __call__(self, job: tuple[str, int]) -> Demonstration:
@@ -165,7 +165,7 @@ def test_other_noise_or_images_need_another_store(tmp_path: Path) -> None:
     out = tmp_path / "demonstrations.zarr"
     fake_collect(out, CollectionConfig(TASKS[:1], 1, image_size=8))
     with pytest.raises(ValueError, match=r"0\.025.*0\.05.*another --out"):
-        fake_collect(out, CollectionConfig(TASKS, 2, noise=NoiseConfig(std_rad=0.05), image_size=8))
+        fake_collect(out, CollectionConfig(TASKS, 2, noise=NoiseConfig(std=0.05), image_size=8))
     with pytest.raises(EmbodimentMismatch, match=r"cameras"):
         fake_collect(out, CollectionConfig(TASKS, 2, image_size=16))
     assert len(ids(out)) == 1
@@ -177,7 +177,7 @@ def test_other_noise_or_images_need_another_store(tmp_path: Path) -> None:
         (lambda: CollectionConfig(TASKS, 0), "episodes-per-task"),
         (lambda: CollectionConfig(TASKS, seed=100), "seed"),
         (lambda: NoiseConfig(share=1.5), "share"),
-        (lambda: NoiseConfig(std_rad=-1.0), "rad"),
+        (lambda: NoiseConfig(std=-1.0), "rad"),
         (lambda: select_tasks("pick_red_cub"), "pick_red_cube"),
         (lambda: select_tasks(" , "), "no task"),
         (lambda: training_only(select_tasks("all")), "held-out combinations.*pick_purple_puck"),
@@ -196,7 +196,7 @@ def test_blocks_of_layouts_are_disjoint() -> None:
 
 def test_a_demonstration_is_a_function_of_task_seed_and_noise() -> None:
     job = ("touch_red_cube", COLLECTION_SEEDS[0])
-    noisy = NoiseConfig(share=1.0, std_rad=0.02)
+    noisy = NoiseConfig(share=1.0, std=0.02)
     one, two, clean = (Demonstrator(noise, 32)(job).episode for noise in (noisy, noisy, NoiseConfig(share=0.0)))
     assert one is not None
     assert two is not None

@@ -8,6 +8,7 @@ import pytest
 from sim_envs.demonstrator import Demonstrator, NoiseConfig
 from sim_envs.rollout import ExpertPolicy, run_episode
 from sim_envs.tabletop.env import TabletopEnv
+from sim_envs.tabletop.expert import Expert
 from vla_policy.types import ActionChunk
 
 TASK, SEED = "put_red_cube_in_brown_box", 100_003
@@ -61,7 +62,7 @@ def test_executed_chunks_are_the_actions_step_by_step(
 
 
 def test_the_expert_as_a_policy_is_the_expert(env: TabletopEnv, demonstration: np.ndarray) -> None:
-    policy = ExpertPolicy(env)
+    policy = ExpertPolicy(env, Expert)
     results = [run_episode(env, policy, task=TASK, seed=SEED) for _ in range(2)]
     assert all(result.success and result.steps == len(demonstration) for result in results)
 

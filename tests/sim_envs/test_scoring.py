@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from sim_envs.rollout import EpisodeResult
-from sim_envs.scoring import latency, rate, summarize, wilson_interval
+from sim_envs.scoring import latency, mean_rate, rate, summarize, wilson_interval
 
 
 def result(task: str, success: bool, seed: int = 0) -> EpisodeResult:
@@ -44,6 +45,26 @@ def test_summary_counts_by_task_skill_and_reason() -> None:
     assert {skill: value["rate"] for skill, value in summary["per_skill"].items()} == {"pick": 0.5, "put": 1.0}
     assert summary["per_task"]["put_a_in_b"]["n"] == 2
     assert summary["failures"] == {"never moved": 1}
+
+
+def test_a_mean_of_rates_weighs_every_rate_the_same() -> None:
+    groups = {"easy": rate([True] * 28), "hard": rate([False] * 6)}
+    mean = mean_rate(groups)
+    assert (mean["rate"], mean["n"]) == (0.5, 34)
+    assert mean_rate({"one": rate([True, False, False])}) == rate([True, False, False])
+    assert mean_rate({}) == rate([])
+    assert mean_rate(groups | {"none": rate([])}) == mean
+
+
+def test_a_mean_of_rates_covers_the_truth_as_often_as_it_says() -> None:
+    truth, sizes = np.array([0.8, 0.4, 0.2, 0.1]), np.array([280, 110, 60, 50])
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        drawn = zip("abcd", rng.binomial(sizes, truth), sizes)
+        low, high = mean_rate({name: rate([True] * k + [False] * (n - k)) for name, k, n in drawn})["ci95"]
+        covered += low <= truth.mean() <= high
+    assert covered / 400 > 0.92
 
 
 def test_latency_leaves_out_the_prediction_that_embeds_the_text() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal
+
+_EPISODES = {"tabletop": 150, "metaworld": 50}
 
 
 def collect(
-    out: Path = Path("data/tabletop.zarr"),
+    out: Path | None = None,
     tasks: str = "training",
-    episodes_per_task: int = 150,
+    episodes_per_task: int | None = None,
     processes: int = 2,
     seed: int = 0,
     noise_share: float = 0.5,
-    noise_std_rad: float = 0.025,
+    noise_std: float | None = None,
     image_size: int = 96,
+    env: Literal["tabletop", "metaworld"] = "tabletop",
 ) -> int:
     """Collect demonstrations of the scripted expert in parallel processes.
 
@@ -22,14 +26,17 @@ def collect(
     complete; the same command then goes on where it stopped, and a larger --episodes-per-task adds to what is there.
 
     Args:
-        out: directory of the demonstration store; made when it is not there.
-        tasks: "training", or task names separated by commas. Held-out combinations cannot be demonstrated.
-        episodes_per_task: successful demonstrations per task.
+        out: directory of the demonstration store, made when it is not there; data/<env>.zarr by default.
+        tasks: sets of tasks or task names, separated by commas: "training"; for Meta-World also "easy", "medium",
+            "hard", "very_hard". Held-out combinations cannot be demonstrated.
+        episodes_per_task: successful demonstrations per task; by default 150, for Meta-World 50.
         processes: worker processes, each with its own simulator.
         seed: block of layouts to draw from, 0 to 99; blocks share no layout.
         noise_share: fraction of episodes whose executed actions are disturbed; the stored ones stay clean.
-        noise_std_rad: standard deviation of such a disturbance on every joint in rad.
+        noise_std: standard deviation of such a disturbance: pushes on every joint, 0.025 rad by default; for Meta-World
+            at every step on each axis, 0.3 of its action's range of [-1, 1] by default.
         image_size: side of the camera images in pixels.
+        env: "tabletop", or "metaworld" for the 50 tasks of Meta-World.
 
     Returns:
         0 when the collection is finished, 130 when it was stopped.
@@ -44,8 +51,16 @@ def collect(
     from sim_envs.tasksets import select_tasks, training_only
     from vla_policy.interrupt import StopRequest
 
-    names = tuple(task.name for task in training_only(select_tasks(tasks)))
-    config = CollectionConfig(names, episodes_per_task, seed, NoiseConfig(noise_share, noise_std_rad), image_size)
+    out = out or Path(f"data/{env}.zarr")
+    names = tuple(task.name for task in training_only(select_tasks(tasks, env), env))
+    config = CollectionConfig(
+        names,
+        _EPISODES[env] if episodes_per_task is None else episodes_per_task,
+        seed,
+        NoiseConfig(noise_share, noise_std),
+        image_size,
+        env,
+    )
     console = Console()
     columns = (
         "[bold]collect",
@@ -55,7 +70,7 @@ def collect(
         TimeRemainingColumn(),
     )
     with StopRequest() as stop, Progress(*columns, console=console) as bar:
-        row = bar.add_task("collect", total=len(names) * episodes_per_task, rate="")
+        row = bar.add_task("collect", total=len(names) * config.episodes_per_task, rate="")
         start_s = time.monotonic()
 
         def show(progress: CollectionProgress) -> None:

@@ -13,7 +13,7 @@ _WORST_TASKS = 8  # shown in the terminal; the report shows all
 
 
 def evaluate(
-    checkpoint: Path = Path("checkpoints/tabletop"),
+    checkpoint: Path | None = None,
     policy: Literal["checkpoint", "expert"] = "checkpoint",
     tasks: str = "training",
     episodes_per_task: int = 20,
@@ -21,22 +21,27 @@ def evaluate(
     seeds: Literal["evaluation", "tuning"] = "evaluation",
     missing: str = "",
     shuffle_instructions: bool = False,
+    phrasings: Literal["training", "held-out"] = "training",
     videos: int = 24,
     out: Path = Path("outputs/eval"),
+    env: Literal["tabletop", "metaworld"] = "tabletop",
 ) -> int:
     """Evaluate a policy in closed loop over tasks x seeds; write result.json and report.html.
 
     Args:
-        checkpoint: directory of the checkpoint.
+        checkpoint: directory of the checkpoint; checkpoints/<env> by default.
         policy: "checkpoint", or "expert" for the scripted expert in the same harness.
-        tasks: "training", "held-out", "all", or task names separated by commas.
+        tasks: sets of tasks or task names, separated by commas: "training", "all"; of the tabletop also "held-out"; of
+            Meta-World also "easy", "medium", "hard", "very_hard".
         episodes_per_task: layouts per task.
         processes: worker processes; the result does not depend on them.
         seeds: "evaluation" layouts for numbers to report, "tuning" layouts while developing.
         missing: inputs to take away, separated by commas: camera names, state, instruction.
         shuffle_instructions: give the words of another task that is feasible in the same scene.
+        phrasings: words of the instructions; "held-out" ones are in no demonstration (Meta-World).
         videos: episodes to replay for the report, failures first; 0 for none.
         out: directory of the results.
+        env: "tabletop", or "metaworld" for the 50 tasks of Meta-World.
 
     Returns:
         0; success rates are for the reader to judge.
@@ -53,13 +58,16 @@ def evaluate(
     from sim_envs.tasksets import select_tasks
     from vla_policy.provenance import describe_run
 
+    checkpoint = checkpoint or Path("checkpoints") / env
     config = EvaluationConfig(
         checkpoint=checkpoint if policy == "checkpoint" else None,
-        tasks=tuple(task.name for task in select_tasks(tasks)),
+        tasks=tuple(task.name for task in select_tasks(tasks, env)),
         episodes_per_task=episodes_per_task,
         seeds=seeds,
         missing=frozenset(filter(None, (name.strip() for name in missing.split(",")))),
         shuffle_instructions=shuffle_instructions,
+        environment=env,
+        phrasings=phrasings,
     )
     if videos < 0:
         raise ValueError(f"--videos is the number of episodes to show, at least 0; got {videos}")
@@ -94,10 +102,12 @@ def evaluate(
     (out / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     name = "scripted expert" if loaded is None else str(checkpoint)
     note = ", shuffled instructions" if shuffle_instructions else ""
+    note += ", held-out phrasings" if phrasings == "held-out" else ""
     note += f", without {', '.join(sorted(config.missing))}" if config.missing else ""
     table = Table("skills and worst tasks", "success", "95% interval", "episodes", title=f"{name}{note}")
     worst = sorted(summary["per_task"].items(), key=lambda item: item[1]["rate"])[:_WORST_TASKS]
-    for label, value in [*worst, *summary["per_skill"].items(), ("overall", summary["overall"])]:
+    means = [(name.replace("_", " "), summary[name]) for name in ("mean_of_skills", "mean_of_tasks", "overall")]
+    for label, value in [*worst, *summary["per_skill"].items(), *means]:
         low, high = value["ci95"]
         table.add_row(label, f"{value['rate']:.1%}", f"{low:.1%} to {high:.1%}", str(value["n"]))
     console.print(table)

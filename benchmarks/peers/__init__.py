@@ -1,0 +1,1 @@
+"""Plain re-implementations of published policies, for speed alone: same shapes and sizes, random weights."""
