@@ -39,9 +39,11 @@ SHARED_SCENES = (
     ("window-close", "window-open"),
 )
 GROUPS = ("easy", "medium", "hard", "very_hard")
-_GROUP_OF: dict[str, str] = (
-    dict.fromkeys(_MEDIUM, "medium") | dict.fromkeys(_HARD, "hard") | dict.fromkeys(_VERY_HARD, "very_hard")
-)
+_GROUP_OF: dict[str, str] = {
+    **dict.fromkeys(_MEDIUM, "medium"),
+    **dict.fromkeys(_HARD, "hard"),
+    **dict.fromkeys(_VERY_HARD, "very_hard"),
+}
 
 
 @dataclass(frozen=True)
