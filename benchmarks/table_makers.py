@@ -31,6 +31,26 @@ def tasks(result: Mapping[str, Any]) -> str:
     return _rates("task", list(result["per_task"].items())) + _source(result)
 
 
+def chunk_execution(result: Mapping[str, Any]) -> str:
+    rows = []
+    for name, kept in result["of_zero_delay_success"].items():
+        for delay_ms, cell in result[name].items():
+            jumps = (f"{cell['seam_jump_rad_p99']:.3f} rad", f"{cell['seam_jump_rad_s_p99']:.2f} rad/s")
+            way = name.replace("_", " ")
+            rows.append((way, f"{delay_ms} ms", *_cells(cell["success"]), f"{kept[delay_ms]:.0%}", *jumps))
+    header = (
+        "execution",
+        "added delay",
+        "success",
+        "95% interval",
+        "n",
+        "of that without delay",
+        "seam jump p99",
+        "p99",
+    )
+    return _table(header, rows) + _source(result)
+
+
 def latency(result: Mapping[str, Any]) -> str:
     rows = [
         (name, f"{result[key]['p50_ms']:.1f} ms", f"{result[key]['p99_ms']:.1f} ms", str(result[key]["n"]))

@@ -32,6 +32,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "store_formats": ("store_formats", table_makers.store_formats),
     "store_open": ("store_formats", table_makers.store_open),
     "store_crash": ("store_crash", table_makers.store_crash),
+    "chunk_execution": ("chunk_execution", table_makers.chunk_execution),
     "faults": ("faults", table_makers.faults),
     "ros_load": ("ros_load", table_makers.ros_load),
     "zero_shot": ("zero_shot", table_makers.zero_shot),
