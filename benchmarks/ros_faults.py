@@ -54,7 +54,8 @@ class Injection:
 
     Args:
         held_s: the robot's time from the fault to its last motion, in seconds.
-        recovered_s: wall time from the end of the fault (the death of the policy) to the next motion; None: none came.
+        recovered_s: wall time from the end of the fault (the death of the policy) to the next motion, or from the start
+            of another episode where this one ended without any; None: none came.
     """
 
     held_s: float
@@ -206,17 +207,22 @@ def _inject(running: Session, arm: Arm, name: str, seed: int, after_s: float, re
     arm.pause(after_s)
     if arm.is_over() or not arm.moves():
         raise EpisodeEnded
-    return _kill_policy(running, arm, seed, respawn) if name == "kill_policy" else _fail(arm, FAULTS[name])
+    return _kill_policy(running, arm, seed, respawn) if name == "kill_policy" else _fail(arm, FAULTS[name], seed)
 
 
-def _fail(arm: Arm, fault: str) -> Injection:
+def _fail(arm: Arm, fault: str, seed: int) -> Injection:
     arm.set_fault(fault)
     failed_ns = arm.now_ns
     try:
         rested_ns = arm.last_motion_ns(failed_ns)
     finally:
         arm.set_fault("")
-    return Injection((rested_ns - failed_ns) / 1e9, _motion(arm, time.monotonic()))
+    recovered_s = _motion(arm, time.monotonic())
+    if recovered_s is None:
+        # The episode ended with the arm where it was told to go: whether it goes on shows in another one.
+        arm.start(seed)
+        recovered_s = _motion(arm, time.monotonic())
+    return Injection((rested_ns - failed_ns) / 1e9, recovered_s)
 
 
 def _kill_policy(running: Session, arm: Arm, seed: int, respawn: list[str]) -> Injection:
