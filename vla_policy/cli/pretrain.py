@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from vla_policy.pretrain_config import PretrainConfig
 
@@ -47,17 +47,13 @@ def pretrain(
     import torch
     from rich.console import Console
 
-    from vla_policy.cli.reporting import TrainingReport
-    from vla_policy.interrupt import StopRequest
+    from vla_policy.cli.training_run import require_new, resumable, run_training
     from vla_policy.precision import computes_bf16
     from vla_policy.retrieval.dual_encoder import DualEncoder, DualEncoderConfig, load_dual_encoder
     from vla_policy.training.checkpoint_manager import CheckpointManager
     from vla_policy.training.pretrain_task import PretrainTask
-    from vla_policy.training.state import STATE_NAME
-    from vla_policy.training.trainer import MultimodalTrainer
 
-    if not resume and (out / STATE_NAME).exists():
-        raise FileExistsError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
+    require_new(out, resume=resume)
     if config.threads:
         torch.set_num_threads(config.threads)
     console = Console()
@@ -76,28 +72,20 @@ def pretrain(
     )
     identity = {
         "data": _fingerprint(training),
-        "pretrain": _resumable(config),
+        "pretrain": resumable(config),
         "start_from": None if start_from is None else load_dual_encoder(start_from).fingerprint,
     }
-    samples_per_step = config.batch_size * config.accumulate_batches
-    with StopRequest() as stop, TrainingReport(out, console, samples_per_step, stop) as report:
-        trainer = MultimodalTrainer(
-            task,
-            config,
-            run_directory=out,
-            identity=identity,
-            descriptions={"data": f"{data} ({len(training.images)} pictures of {image_size} px)"},
-            callbacks=[report],
-        )
-        if resume:
-            position = trainer.resume()
-            console.print(f"resumed at step {position.step}")
-        finished = trainer.fit(task.batches)
-    step = trainer.position.step
-    console.print(f"{'finished' if finished else 'stopped'} at step {step}; encoder in {checkpoints.newest}")
-    if not finished:
-        console.print("the same command with --resume goes on from here")
-    return 0 if finished else 130
+    return run_training(
+        task,
+        config,
+        task.batches,
+        checkpoints,
+        out=out,
+        console=console,
+        identity=identity,
+        descriptions={"data": f"{data} ({len(training.images)} pictures of {image_size} px)"},
+        resume=resume,
+    )
 
 
 def _pairs(
@@ -118,10 +106,3 @@ def _fingerprint(pairs: ImageTextPairs) -> str:
     digest.update(pairs.images.tobytes())
     digest.update(pairs.matches.tobytes())
     return digest.hexdigest()
-
-
-def _resumable(config: PretrainConfig) -> dict[str, Any]:
-    """What must not change between the parts of one run: everything but where it is saved and how it is watched."""
-    free = {"checkpoint_every_s", "validation_every", "validation_batches", "threads"}
-    free |= {"keep_checkpoints", "best_by", "best_is"}
-    return {name: value for name, value in vars(config).items() if name not in free}

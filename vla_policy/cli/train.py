@@ -51,15 +51,12 @@ def train(
     from vla_datasets.split import Split
     from vla_datasets.statistics import compute_statistics, robot_key
     from vla_datasets.store import DemonstrationStore
-    from vla_policy.cli.reporting import TrainingReport
+    from vla_policy.cli.training_run import require_new, resumable, run_training
     from vla_policy.encoders import InstructionEncoder
-    from vla_policy.interrupt import StopRequest
     from vla_policy.precision import computes_bf16
     from vla_policy.provenance import describe_run
     from vla_policy.training import checkpoint as checkpoint_module
     from vla_policy.training.checkpoint_manager import CheckpointManager
-    from vla_policy.training.state import STATE_NAME
-    from vla_policy.training.trainer import MultimodalTrainer
     from vla_policy.training.vla_task import VLATask
     from vla_policy.vla.heads import fit_action_tokenizer
     from vla_policy.vla.model import VLAModel
@@ -67,8 +64,7 @@ def train(
 
     if not data:
         raise ValueError("--data needs at least one demonstration store; got none")
-    if not resume and (out / STATE_NAME).exists():
-        raise FileExistsError(f"{out} already holds a run: add --resume to go on with it, or choose another --out")
+    require_new(out, resume=resume)
     if train.threads:
         torch.set_num_threads(train.threads)
     console = Console()
@@ -124,27 +120,19 @@ def train(
         f"{parameters / 1e6:.1f} M parameters, head {model.head}, fusion {model.fusion}"
     )
     data_identity, descriptions = _identify(loader)
-    identity = {"model": model.to_json(), "train": _resumable(train), "start_from": meta["start_from"], **data_identity}
+    identity = {"model": model.to_json(), "train": resumable(train), "start_from": meta["start_from"], **data_identity}
     console.print(f"decoded data: {descriptions['pool_frames']}")
-    samples_per_step = train.batch_size * train.accumulate_batches
-    with StopRequest() as stop, TrainingReport(out, console, samples_per_step, stop) as report:
-        trainer = MultimodalTrainer(
-            task,
-            train,
-            run_directory=out,
-            identity=identity,
-            descriptions=descriptions,
-            callbacks=[report],
-        )
-        if resume:
-            position = trainer.resume()
-            console.print(f"resumed at step {position.step}")
-        finished = trainer.fit(loader.batches)
-    step = trainer.position.step
-    console.print(f"{'finished' if finished else 'stopped'} at step {step}; policy in {task.checkpoints.newest}")
-    if not finished:
-        console.print("the same command with --resume goes on from here")
-    return 0 if finished else 130
+    return run_training(
+        task,
+        train,
+        loader.batches,
+        task.checkpoints,
+        out=out,
+        console=console,
+        identity=identity,
+        descriptions=descriptions,
+        resume=resume,
+    )
 
 
 def _identify(mixture: Mixture) -> tuple[dict[str, Any], dict[str, str]]:
@@ -162,10 +150,3 @@ def _identify(mixture: Mixture) -> tuple[dict[str, Any], dict[str, str]]:
     )
     memory = ", ".join("all in RAM" if frames is None else f"a pool of 2 x {frames} frames" for frames in blocks)
     return identity, {"dataset": dataset, "pool_frames": f"{memory} (--ram-budget-gb)"}
-
-
-def _resumable(config: TrainConfig) -> dict[str, Any]:
-    """What must not change between the parts of one run: everything but where it is saved and how it is watched."""
-    free = {"checkpoint_every_s", "validation_every", "validation_batches", "ram_budget_gb", "threads"}
-    free |= {"keep_checkpoints", "best_by", "best_is"}
-    return {name: value for name, value in vars(config).items() if name not in free}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -76,11 +77,11 @@ class FaissIndex(LocalIndex):
             scores[short], positions[short] = self._scan(rows[short], k, selection)
         return scores, positions
 
+    @abstractmethod
     def _scan(
         self, rows: Float32[np.ndarray, "b d"], k: int, selection: dict[str, Any]
     ) -> tuple[Float32[np.ndarray, "b k"], Int64[np.ndarray, "b k"]]:
         """Compares with every selected row."""
-        raise NotImplementedError
 
     def _write(self, path: Path) -> None:
         _faiss().write_index(self.engine, str(path))
@@ -98,19 +99,18 @@ class FaissIndex(LocalIndex):
     def _memory_map_flag(self) -> int:
         return _faiss().IO_FLAG_MMAP_IFC
 
+    @abstractmethod
     def _build(self, count: int) -> Any:
         """Returns an empty engine, given the size of the first batch."""
-        raise NotImplementedError
 
-    def _parameters(self, k: int, selection: dict[str, Any]) -> faiss.SearchParameters | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _parameters(self, k: int, selection: dict[str, Any]) -> faiss.SearchParameters | None: ...
 
 
 class ExactIndex(FaissIndex):
     """Every vector is compared (faiss Flat): the reference for all others, and fast enough to about 100,000 vectors."""
 
     kind = "exact"
-    renumbers = True
 
     @property
     def size_bytes(self) -> int:
@@ -120,8 +120,9 @@ class ExactIndex(FaissIndex):
     def _build(self, count: int) -> Any:
         return _faiss().IndexFlatIP(self.width)
 
-    def _drop(self, positions: Int64[np.ndarray, " n"]) -> None:
+    def _drop(self, positions: Int64[np.ndarray, " n"]) -> bool:
         self.engine.remove_ids(positions)
+        return True
 
     def _scan(
         self, rows: Float32[np.ndarray, "b d"], k: int, selection: dict[str, Any]
@@ -150,7 +151,6 @@ class IvfIndex(FaissIndex):
     """
 
     kind = "ivf"
-    renumbers = False
 
     def __init__(
         self,
@@ -230,7 +230,6 @@ class HnswIndex(FaissIndex):
     """
 
     kind = "hnsw"
-    renumbers = False
 
     def __init__(
         self,

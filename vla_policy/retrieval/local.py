@@ -39,7 +39,6 @@ class LocalIndex(VectorIndex):
     """
 
     kind: ClassVar[str]
-    renumbers: ClassVar[bool]  # whether deleting a row moves those behind it up; else its position stays empty
 
     def __init__(
         self, width: int, model: str, *, location: str | Path | None = None, attributes: Mapping[str, str] | None = None
@@ -148,8 +147,7 @@ class LocalIndex(VectorIndex):
     def _delete(self, ids: Int64[np.ndarray, " n"]) -> None:
         self._require_writable()
         positions = np.unique(self._positions(ids))
-        if self.renumbers:
-            self._drop(positions)
+        if self._drop(positions):
             self._ids = np.delete(self._ids, positions)
         else:
             self._ids[positions] = NO_ID
@@ -195,9 +193,9 @@ class LocalIndex(VectorIndex):
     @abstractmethod
     def _append(self, rows: Float32[np.ndarray, "n d"]) -> None: ...
 
-    def _drop(self, positions: Int64[np.ndarray, " n"]) -> None:
-        """Removes rows, sorted positions; only where `renumbers`."""
-        raise NotImplementedError
+    def _drop(self, positions: Int64[np.ndarray, " n"]) -> bool:
+        """Removes rows, sorted positions, and moves up those behind; False: it cannot, their positions stay empty."""
+        return False
 
     @abstractmethod
     def _find(

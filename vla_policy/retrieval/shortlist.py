@@ -34,7 +34,6 @@ class ShortlistIndex(LocalIndex):
     """
 
     kind = "shortlist"
-    renumbers = True
 
     def __init__(self, width: int, model: str, **location: object) -> None:
         super().__init__(width, model, **location)  # pyright: ignore[reportArgumentType]
@@ -52,11 +51,12 @@ class ShortlistIndex(LocalIndex):
     def _append(self, rows: Float32[np.ndarray, "n d"]) -> None:
         self._pending.append(torch.from_numpy(rows))
 
-    def _drop(self, positions: Int64[np.ndarray, " n"]) -> None:
+    def _drop(self, positions: Int64[np.ndarray, " n"]) -> bool:
         self._settle()
         keep = torch.ones(len(self._exact), dtype=torch.bool)
         keep[torch.from_numpy(positions)] = False
         self._set(self._exact[keep])
+        return True
 
     def _find(
         self, rows: Float32[np.ndarray, "b d"], k: int, mask: Bool[np.ndarray, " n"] | None
