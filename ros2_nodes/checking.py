@@ -46,8 +46,9 @@ class Violation:
 class CommandChecker:
     """Counts the trajectories and commands that a robot is sent, and what is wrong with them.
 
-    A trajectory is held against: its form (every joint of its topic once, one position each, at least one point),
-    finite positions within the joint limits, the mean speed between two points, a stamp that is neither 0, nor in the
+    A trajectory is held against: its form (every joint of its topic once, one position each, and one velocity each in
+    all points or in none, at least one point), finite positions within the joint limits, finite velocities within
+    theirs and 0 at the last point, the mean speed between two points, a stamp that is neither 0, nor in the
     future, nor before that of the trajectory before it, points at strictly increasing times, and a last point at most
     `max_horizon_s` after the stamp. Streamed commands: number of values, finite, joint limits, and the mean speed over
     the last 0.2 s. The speed of the curve between two points is the controller's and not seen here.
@@ -74,14 +75,20 @@ class CommandChecker:
         found = self._stamp(topic, message, now_ns)
         dimensions, names = self._robot.on_topic(topic), list(message.joint_names)
         rows = [list(point.positions) for point in message.points]
-        if sorted(names) != sorted(d.joint for d in dimensions) or not rows or {len(r) for r in rows} != {len(names)}:
-            found.append((FORM, f"joints {names}, points of {sorted({len(r) for r in rows})} positions"))
+        rates = [list(point.velocities) for point in message.points]
+        sizes, rate_sizes = ({len(row) for row in part} for part in (rows, rates))
+        is_named = sorted(names) == sorted(d.joint for d in dimensions)
+        if not is_named or sizes != {len(names)} or rate_sizes not in ({0}, {len(names)}):
+            numbers = f"{sorted(sizes)} positions and {sorted(rate_sizes)} velocities a point"
+            found.append((FORM, f"joints {names}, {numbers}"))
         else:
-            columns = np.array(rows, np.float64)[:, [names.index(d.joint) for d in dimensions]]
-            values = _values(columns, dimensions)
+            order = [names.index(d.joint) for d in dimensions]
+            values = _values(np.array(rows, np.float64)[:, order], dimensions)
             times_ns = np.array([time_to_ns(point.time_from_start) for point in message.points])
             found += self._positions(values, dimensions)
             found += self._times(times_ns, values, dimensions)
+            if rate_sizes != {0}:
+                found += self._velocities(np.array(rates, np.float64)[:, order], dimensions)
         return self._note(topic, now_ns / 1e9, found)
 
     def command(self, topic: str, data: Sequence[float], now_s: float) -> list[Violation]:
@@ -151,6 +158,14 @@ class CommandChecker:
         found = self._speeds(speeds, dimensions, _SLACK)
         if times_ns[-1] > self._max_horizon_ns + _TIME_SLACK_NS:
             found.append((HORIZON, f"reaches {times_ns[-1] / 1e9:.3f} s after its stamp"))
+        return found
+
+    def _velocities(self, rates: np.ndarray, dimensions: Sequence[ActionDimension]) -> list[tuple[str, str]]:
+        if not np.isfinite(rates).all():
+            return [(NOT_FINITE, f"velocities are {rates.tolist()}")]
+        found = self._speeds(np.abs(rates * [d.scale for d in dimensions]), dimensions, _SLACK)
+        if rates[-1].any():
+            found.append((VELOCITY, f"the last point has the velocities {rates[-1].tolist()}: it cannot be held"))
         return found
 
     def _positions(self, values: np.ndarray, dimensions: Sequence[ActionDimension]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import WrenchStamped
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -64,13 +64,19 @@ def vector_to_joint_state(
     return message
 
 
-def chunk_to_trajectory(chunk: ActionChunk, dimensions: Sequence[Dimension], stamp_ns: int) -> JointTrajectory:
+def chunk_to_trajectory(
+    chunk: ActionChunk,
+    dimensions: Sequence[Dimension],
+    stamp_ns: int,
+    velocities: Float64[np.ndarray, "k a"] | None = None,
+) -> JointTrajectory:
     """Returns the message of a chunk: stamped with the observation's time, point i at (i + 1) * dt after it.
 
     Args:
         chunk: actions (k, a), a in the order of `dimensions`.
         dimensions: the action dimensions of the topic.
         stamp_ns: the observation's time, exact, in nanoseconds.
+        velocities: (k, a) at the points, SI units per second; None: the message has none.
     """
     message = JointTrajectory(joint_names=[d.joint for d in dimensions])
     message.header.stamp = ns_to_time(stamp_ns)
@@ -79,6 +85,9 @@ def chunk_to_trajectory(chunk: ActionChunk, dimensions: Sequence[Dimension], sta
         point = JointTrajectoryPoint(positions=to_ros_units(action, dimensions))
         point.time_from_start = Duration(sec=int(time_ns // 1_000_000_000), nanosec=int(time_ns % 1_000_000_000))
         points.append(point)
+    if velocities is not None:
+        for point, row in zip(points, velocities / [d.scale for d in dimensions], strict=True):
+            point.velocities = array.array("d", row.tolist())
     message.points = points
     return message
 

@@ -50,6 +50,8 @@ POLICY_PARAMETERS = (
     ParameterSpec("output", "trajectory", "trajectory: a JointTrajectory per chunk, on the robot file's topics; "
                   "commands: a Float64MultiArray at command_rate_hz, on the topic commands",
                   choices=("trajectory", "commands")),
+    ParameterSpec("velocities", True, "trajectories say the velocity of every point, so that a controller follows "
+                  "the checked curve; false: positions alone, which it joins by straight lines"),
     ParameterSpec("command_rate_hz", 50.0, "rate of the streamed commands", bounds=(1.0, 1000.0)),
     ParameterSpec("dry_run", False, "publish on shadow/trajectory or shadow/commands, and nothing to the robot"),
     ParameterSpec("max_horizon_s", 0.8, "a published chunk reaches at most this far after its observation",

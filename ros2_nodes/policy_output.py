@@ -50,11 +50,12 @@ class TrajectoryOutput:
     Args:
         node: publishes.
         robot: the robot file.
+        has_velocities: the points have velocities beside their positions.
         is_dry_run: publish on ``shadow/trajectory`` alone.
     """
 
-    def __init__(self, node: LifecycleNode, robot: Robot, *, is_dry_run: bool) -> None:
-        self._node, self._robot = node, robot
+    def __init__(self, node: LifecycleNode, robot: Robot, *, has_velocities: bool, is_dry_run: bool) -> None:
+        self._node, self._robot, self._has_velocities = node, robot, has_velocities
         self._columns = {d.name: column for column, d in enumerate(robot.action_dimensions)}
         names = {topic: "shadow/trajectory" if is_dry_run else topic for topic in robot.action_topics}
         made = {
@@ -71,9 +72,10 @@ class TrajectoryOutput:
         chunk = motion.chunk
         for topic, publisher in self._publishers.items():
             dimensions = self._robot.on_topic(topic)
-            actions = chunk.actions[:, [self._columns[d.name] for d in dimensions]]
-            part = ActionChunk(actions, chunk.t0_s, chunk.dt_s)
-            publisher.publish(chunk_to_trajectory(part, dimensions, motion.stamp_ns))
+            columns = [self._columns[d.name] for d in dimensions]
+            part = ActionChunk(chunk.actions[:, columns], chunk.t0_s, chunk.dt_s)
+            velocities = motion.velocities[:, columns] if self._has_velocities else None
+            publisher.publish(chunk_to_trajectory(part, dimensions, motion.stamp_ns, velocities))
 
     def stop(self) -> None:
         """Does nothing: the motion that ends the present one was published like any other."""
@@ -145,4 +147,4 @@ def make_output(node: LifecycleNode, robot: Robot, planner: Planner) -> PolicyOu
     is_dry_run = value_of(node, "dry_run")
     if value_of(node, "output") == "commands":
         return CommandOutput(node, robot, planner, rate_hz=value_of(node, "command_rate_hz"), is_dry_run=is_dry_run)
-    return TrajectoryOutput(node, robot, is_dry_run=is_dry_run)
+    return TrajectoryOutput(node, robot, has_velocities=value_of(node, "velocities"), is_dry_run=is_dry_run)

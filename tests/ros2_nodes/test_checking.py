@@ -96,6 +96,24 @@ def test_malformed_trajectories(checker: CommandChecker) -> None:
         assert kinds(checker.trajectory(TOPIC, message, NOW_NS)) == {"form"}
 
 
+def test_velocities_of_points(checker: CommandChecker) -> None:
+    def going(row: int, value: float):
+        message = sent(STILL)
+        for index, point in enumerate(message.points):
+            point.velocities = [value if index == row else 0.0] * 7
+        return message
+
+    limit = ROBOT.action_dimensions[0].max_velocity
+    assert limit is not None
+    assert checker.trajectory(TOPIC, going(3, limit), NOW_NS) == []
+    assert kinds(checker.trajectory(TOPIC, going(3, 1.01 * limit), NOW_NS)) == {"velocity_limit"}
+    assert kinds(checker.trajectory(TOPIC, going(7, 0.1), NOW_NS)) == {"velocity_limit"}, "the last point is held"
+    assert kinds(checker.trajectory(TOPIC, going(3, float("nan")), NOW_NS)) == {"not_finite"}
+    without = going(3, 0.1)
+    without.points[2].velocities = []
+    assert kinds(checker.trajectory(TOPIC, without, NOW_NS)) == {"form"}
+
+
 def test_values_are_judged_in_the_units_of_the_robot_file() -> None:
     def opening(d: ActionDimension) -> ActionDimension:
         return replace(d, scale=-1.25, offset=1.0) if d.name == "gripper_opening" else d

@@ -126,6 +126,15 @@ def test_a_chunk_survives_the_message_bit_for_bit(actions: np.ndarray, stamp_ns:
     assert back.dt_s == pytest.approx(1 / rate_hz, abs=1e-9)
 
 
+def test_velocities_are_in_the_units_of_the_message_and_change_no_position() -> None:
+    chunk = ActionChunk(np.array([[1.0, 0.5], [2.0, 0.25]], np.float32), 1.0, 0.1)
+    trajectory = chunk_to_trajectory(chunk, TWO, 0, np.array([[0.5, 2.5], [0.0, 0.0]]))
+    assert [list(point.velocities) for point in trajectory.points] == [[0.5, -2.0], [0.0, 0.0]]
+    plain = chunk_to_trajectory(chunk, TWO, 0)
+    assert [point.positions for point in plain.points] == [point.positions for point in trajectory.points]
+    assert not any(point.velocities for point in plain.points)
+
+
 def test_trajectories_that_cannot_be_executed_are_refused() -> None:
     chunk = ActionChunk(np.zeros((3, 3), np.float32), 1.0, 0.1)
     shuffled = chunk_to_trajectory(chunk, PLAIN, 0)

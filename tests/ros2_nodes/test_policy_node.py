@@ -57,6 +57,18 @@ def test_a_dry_run_reaches_the_shadow_alone(output: str, topic: str) -> None:
         assert host.words["dry_run"] == "True"
 
 
+@pytest.mark.parametrize("has_velocities", [True, False])
+def test_points_have_velocities_unless_they_are_not_wanted(has_velocities: bool) -> None:
+    with running(velocities=has_velocities) as host:
+        host.show()
+        host.spin_until(lambda: bool(host.heard[TOPIC]), "a trajectory")
+        velocities = [list(point.velocities) for point in host.heard[TOPIC][0].points]
+    if has_velocities:
+        assert any(velocities[0]) and velocities[-1] == [0.0] * 7
+    else:
+        assert velocities == [[]] * 8
+
+
 def test_an_emergency_stop_holds_at_once_and_its_release_moves_nothing() -> None:
     with running() as host:
         (moving,) = host.show()

@@ -95,6 +95,10 @@ class ChunkExecutor:
         """
         return self._trajectory.position(to_nanoseconds(t_s))
 
+    def velocities(self, chunk: ActionChunk) -> Float64[np.ndarray, "k a"]:
+        """Returns the velocity of the command at the time of every action of a chunk, (k, a) float64, per second."""
+        return np.stack([self._trajectory.velocity(int(t_ns)) for t_ns in point_times_ns(chunk)])
+
     def velocity(self, t_s: float) -> Float64[np.ndarray, " a"]:
         """Returns the velocity of the command at a time, (a,) float64, SI units per second.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from vla_policy.control.execution import ChunkExecution
-from vla_policy.control.executor import ChunkExecutor, SeamJump, seam_jump, to_nanoseconds
+from vla_policy.control.executor import ChunkExecutor, SeamJump, point_times_ns, seam_jump, to_nanoseconds
 from vla_policy.control.robot import Robot
 from vla_policy.control.safety import SafetyGate, Verdict
 from vla_policy.types import ActionChunk, ChunkPrefix
@@ -16,9 +16,16 @@ from vla_policy.types import ActionChunk, ChunkPrefix
 
 @dataclass(frozen=True)
 class Motion:
-    """A chunk that may be published, with the exact time of its observation in nanoseconds."""
+    """What may be published.
+
+    Args:
+        chunk: the positions.
+        velocities: (k, a) float64 of the checked curve at every position's time, per second; 0 at the last one.
+        stamp_ns: the exact time of the observation, in nanoseconds.
+    """
 
     chunk: ActionChunk
+    velocities: Float64[np.ndarray, "k a"]
     stamp_ns: int
 
 
@@ -100,10 +107,14 @@ class CommandedMotion:
         if verdict.chunk is None:
             raise ValueError(f"a rejected chunk must not be followed: {verdict.reason}, {verdict.detail}")
         self._executor = self._start(answer, measured, to_nanoseconds(now_s))
+        before = self._executor.velocities(verdict.chunk)
         self._executor.replace(verdict.chunk, now_s)
         self._execution.accepted(answer, now_s)
         self._is_hold = False
-        return Motion(verdict.chunk, stamp_ns)
+        # Stale points say what was commanded then, and so do their velocities.
+        is_stale = point_times_ns(verdict.chunk) <= to_nanoseconds(now_s)
+        velocities = np.where(is_stale[:, None], before, self._executor.velocities(verdict.chunk))
+        return Motion(verdict.chunk, velocities, stamp_ns)
 
     def hold(self, measured: Float32[np.ndarray, " a"], stamp_ns: int, now_ns: int) -> Motion | None:
         """Ends the motion where it is; None where nothing moves and no measurement says where the robot may stand."""
@@ -142,4 +153,4 @@ class CommandedMotion:
             self._executor = ChunkExecutor(position)
         self._executor.replace(chunk, now_ns / 1e9, from_rest=True)
         self.rest()
-        return Motion(chunk, stamp_ns)
+        return Motion(chunk, np.zeros(chunk.actions.shape), stamp_ns)

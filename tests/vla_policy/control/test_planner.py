@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.interpolate import CubicHermiteSpline
 
 from vla_policy.control import safety
 from vla_policy.control.alignment import robot_inputs
@@ -356,6 +357,33 @@ def test_the_streamed_command_is_the_motion() -> None:
     np.testing.assert_array_equal(plan.command(SECOND + 2 * SECOND // 10), chunk(job).chunk.actions[1])
 
 
+def test_the_velocities_of_the_points_describe_the_curve_that_is_followed() -> None:
+    plan, first = moving()
+    delay_ns = 13 * SECOND // 100
+    second = ask(plan, SECOND + 6 * SECOND // 10)
+    commanded = {t: plan.command(second.stamp_ns + t * SECOND // 100) for t in (10, 13)}
+    motion = plan.answer(second, chunk(second, offset=0.05), second.stamp_ns + delay_ns, clock_s=0.0)
+    assert motion is not None
+    times_s = 0.1 * np.arange(1, len(motion.velocities) + 1)
+    assert not motion.velocities[-1].any(), "the last point is held"
+    ahead = times_s > 0.13
+    curve = CubicHermiteSpline(times_s[ahead], motion.chunk.actions[ahead].astype(np.float64), motion.velocities[ahead])
+    for t_ms in range(200, 801, 7):
+        command = plan.command(second.stamp_ns + t_ms * SECOND // 1000)
+        assert command is not None
+        np.testing.assert_allclose(command, curve(t_ms / 1000), atol=2e-6)
+    np.testing.assert_array_equal(motion.chunk.actions[0], commanded[10])
+    assert (motion.velocities[0, :6] > 0).all(), "a stale point has the velocity of the motion before"
+    assert first.stamp_ns < second.stamp_ns
+
+
+def test_a_hold_has_no_velocity() -> None:
+    plan, _ = moving()
+    motion = plan.stop(SECOND + 3 * SECOND // 10)
+    assert motion is not None
+    assert not motion.velocities.any()
+
+
 def test_another_instruction_voids_the_plan() -> None:
     arguments = {"execute_steps": 6, "max_horizon_s": 0.8, "max_observation_age_s": 0.5}
     plan = Planner(ROBOT, now_ns=0, execution=build_execution("realtime_chunking"), **arguments)
@@ -422,4 +450,6 @@ def test_whatever_the_policy_answers_nothing_unsafe_is_published(
             assert np.isfinite(actions).all()
             assert (actions >= lower - 1e-3).all() and (actions <= upper + 1e-3).all()
             assert (np.abs(np.diff(actions, axis=0)) <= speed * 0.1 * 1.001 + 1e-4).all()
+            assert (np.abs(motion.velocities) <= speed * 1.001).all()
+            assert not motion.velocities[-1].any()
     assert plan.monitor.published + plan.monitor.held.total() + plan.monitor.dropped >= len(answers)
