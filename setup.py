@@ -37,6 +37,8 @@ EXTRAS = {
     "sim": ["gymnasium>=1.2", "imageio-ffmpeg>=0.6", "mink>=1.0", "mujoco>=3.10"],
     # What Meta-World needs beside `sim`; itself it is in WITHOUT_DEPENDENCIES.
     "metaworld": ["imageio>=2.36", "scipy>=1.14"],
+    # Figures of training runs on Weights & Biases.
+    "wandb": ["wandb>=0.20"],
     # Rerun recordings of demonstrations.
     "view": ["rerun-sdk>=0.41"],
     # Vector indexes beyond the one that torch alone offers: faiss, and Milvus embedded or as a cluster.
@@ -60,6 +62,7 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "scipy>=1.14",
         "usearch>=2.20",
+        "wandb>=0.20",
     ],
 }
 # Installed with `pip install --no-deps`: metaworld asks for one old mujoco, and its tasks run unchanged on ours.

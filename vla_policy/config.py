@@ -137,6 +137,8 @@ class LoopConfig:
     best_is: Literal["lowest", "highest"] = "lowest"
     # Torch threads; 0: as many as there are cores.
     threads: int = 0
+    # Weights & Biases project that gets the figures besides TensorBoard; WANDB_MODE=offline keeps them on this machine.
+    wandb_project: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("word_dropout", "color_jitter", "final_learning_rate", "ema_decay"):

@@ -1,14 +1,16 @@
-"""What a user sees of a training run: a progress bar, lines per validation, TensorBoard."""
+"""What a user sees of a training run: a progress bar, lines per validation, TensorBoard, if wanted Weights & Biases."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from vla_policy.config import LoopConfig
 from vla_policy.training.trainer import TrainingCallback, TrainingProgress
 
 _LOG_EVERY = 20
@@ -22,10 +24,19 @@ class TrainingReport(TrainingCallback):
         console: to print to.
         samples_per_step: of the run.
         stop: says whether the user wants the run to end.
+        wandb_run: from `start_wandb`, None for none.
     """
 
-    def __init__(self, run_directory: Path, console: Console, samples_per_step: int, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        run_directory: Path,
+        console: Console,
+        samples_per_step: int,
+        stop: Callable[[], bool],
+        wandb_run: Any | None = None,
+    ) -> None:
         self._console = console
+        self._wandb_run = wandb_run
         self._samples_per_step = samples_per_step
         self._stop = stop
         self._writer = SummaryWriter(str(run_directory / "tensorboard"))
@@ -39,9 +50,11 @@ class TrainingReport(TrainingCallback):
         self._bar.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self._bar.stop()
         self._writer.close()
+        if self._wandb_run is not None:
+            self._wandb_run.finish(exit_code=int(kind is not None))
 
     def on_step(self, progress: TrainingProgress) -> None:
         """Shows a step."""
@@ -67,5 +80,39 @@ class TrainingReport(TrainingCallback):
         return self._stop()
 
     def _log(self, group: str, figures: dict[str, float], step: int) -> None:
-        for name, value in figures.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
+        named = {f"{group}/{name}": value for name, value in figures.items()}
+        for name, value in named.items():
+            self._writer.add_scalar(name, value, step)
+        if self._wandb_run is not None:
+            self._wandb_run.log(named, step=step)
+
+
+def start_wandb(config: LoopConfig, run_directory: Path) -> Any | None:  # wandb.Run; wandb is optional
+    """Returns a new Weights & Biases run with the configuration, None where no project is named.
+
+    A run that is resumed is a new one there, in the group of its directory's name, and its steps go on.
+
+    Raises:
+        ValueError: wandb is not installed, or it cannot start, e.g. for want of a login.
+    """
+    if config.wandb_project is None:
+        return None
+    try:
+        import wandb
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "--wandb-project needs wandb, which is missing; install it with: pip install 'vla_policy[wandb]'"
+        ) from error
+    try:
+        return wandb.init(
+            project=config.wandb_project,
+            group=run_directory.name,
+            dir=run_directory,
+            config=vars(config),
+            settings=wandb.Settings(console="off", quiet=True),
+        )
+    except wandb.Error as error:
+        raise ValueError(
+            f"Weights & Biases did not start: {error}. Run `wandb login`, or set WANDB_MODE=offline to keep the "
+            "figures on this machine"
+        ) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from vla_policy.cli.reporting import TrainingReport
+from vla_policy.cli.reporting import TrainingReport, start_wandb
 from vla_policy.config import LoopConfig
 from vla_policy.interrupt import StopRequest
 from vla_policy.training.checkpoint_manager import CheckpointManager
@@ -16,7 +16,7 @@ from vla_policy.training.state import STATE_NAME
 from vla_policy.training.trainer import MultimodalTrainer, TrainingTask
 
 _FREE = {"checkpoint_every_s", "validation_every", "validation_batches", "ram_budget_gb", "threads"}
-_FREE |= {"keep_checkpoints", "best_by", "best_is"}
+_FREE |= {"keep_checkpoints", "best_by", "best_is", "wandb_project"}
 
 
 def require_new(out: Path, *, resume: bool) -> None:
@@ -63,7 +63,10 @@ def run_training(
         0 when the run is finished, 130 when it was stopped.
     """
     samples_per_step = config.batch_size * config.accumulate_batches
-    with StopRequest() as stop, TrainingReport(out, console, samples_per_step, stop) as report:
+    with (
+        StopRequest() as stop,
+        TrainingReport(out, console, samples_per_step, stop, start_wandb(config, out)) as report,
+    ):
         trainer = MultimodalTrainer(
             task, config, run_directory=out, identity=identity, descriptions=descriptions, callbacks=[report]
         )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shlex
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -78,6 +80,30 @@ def test_a_store_becomes_a_policy_and_a_run_is_not_overwritten(
     assert Policy.load(out / "checkpoint").checkpoint_id == policy.checkpoint_id
     assert main([*command, "--resume", "--learning-rate", "0.5"]) == 2
     assert "learning_rate" in capsys.readouterr().err
+
+
+def test_figures_go_to_weights_and_biases_when_a_project_is_named(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    out = tmp_path / "run"
+    command = ["train", "--data", str(store), "--out", str(out), "--steps", "3", *shlex.split(FLAGS)]
+    assert main([*command, "--wandb-project", "demonstrations"]) == 0
+    (written,) = (out / "wandb").glob("offline-run-*/run-*.wandb")
+    until_s = time.monotonic() + 60.0  # a process of W&B's own writes it
+    while b"validation/loss" not in written.read_bytes() and time.monotonic() < until_s:
+        time.sleep(0.1)
+    assert b"validation/loss" in written.read_bytes()
+    assert main([*command, "--resume"]) == 0, "where the figures go does not make it another run"
+
+
+def test_weights_and_biases_without_its_package_is_an_error_with_the_remedy(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--data", str(store), "--out", str(tmp_path / "run"), "--steps", "3", *shlex.split(FLAGS)]
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main([*command, "--wandb-project", "demonstrations"]) == 2
+    assert "pip install 'vla_policy[wandb]'" in capsys.readouterr().err
 
 
 def test_datasets_are_mixed_and_what_they_are_is_shown_when_they_change(
