@@ -96,7 +96,7 @@ def measure(
     episodes: int = 30,
     demonstrations: int = 50,
     tasks: tuple[str, ...] = TASKS,
-    train_flags: tuple[str, ...] = (),
+    train_flags: str = "",
     processes: int = 2,
     data: Path = Path("data/ablations"),
     runs: Path = Path("runs/ablations"),
@@ -110,7 +110,7 @@ def measure(
         episodes: tuning layouts per task.
         demonstrations: per task.
         tasks: which tasks.
-        train_flags: of `vla train`, for every row beside its own.
+        train_flags: of `vla train`, for every row beside its own, in one text.
         processes: worker processes of collection and evaluation.
         data: directory of the demonstration stores.
         runs: directory of the training runs.
@@ -120,14 +120,15 @@ def measure(
         if name not in ROWS:
             raise ValueError(f"there is no row {name!r}; there are {', '.join(ROWS)}{nearest(name, ROWS)}")
     done: dict[str, Finished] = {}
-    for name in [*ROWS]:
-        run = runs / (ROWS[name].trained_as or name).replace(" ", "_")
-        command = _training(ROWS[ROWS[name].trained_as or name], minutes, train_flags, data, run)
-        if name in rows:
-            _collect(data, ROWS[name].store, tasks, demonstrations, processes)
+    for name, row in ROWS.items():
+        trained_as = row.trained_as or name
+        run = runs / trained_as.replace(" ", "_")
+        command = _training(ROWS[trained_as], minutes, shlex.split(train_flags), data, run)
+        if not _is_trained(command, run):
+            if name not in rows:
+                continue
+            _collect(data, row.store, tasks, demonstrations, processes)
             _train(command, run)
-        elif not _is_trained(command, run):
-            continue
         policy = load_checkpoint(run / "checkpoint").identifier
         config = EvaluationConfig(
             run / "checkpoint",
@@ -135,7 +136,7 @@ def measure(
             episodes,
             seeds="tuning",
             environment="metaworld",
-            execution=ExecutionConfig(execute_steps=ROWS[name].execute_steps),
+            execution=ExecutionConfig(execute_steps=row.execute_steps),
         )
         journal = run / f"{name.replace(' ', '_')}.jsonl"
         if name in rows:
@@ -165,7 +166,8 @@ def _write(
             figures[name]["loss_to_base"] = paired_loss(done["base"][1], found)
     last = next(reversed(figures.values()))
     print(f"{next(reversed(figures))}: {last['success']}", flush=True)
-    write_result("metaworld_ablations", {"minutes": minutes, "tasks": list(tasks), "rows": figures}, out)
+    how = {"minutes": minutes, "tasks": list(tasks), "seeds": "tuning", "shadows": False, "multisampling": False}
+    write_result("metaworld_ablations", {**how, "rows": figures}, out)
 
 
 def _collect(data: Path, store: str, tasks: tuple[str, ...], demonstrations: int, processes: int) -> None:
@@ -173,24 +175,22 @@ def _collect(data: Path, store: str, tasks: tuple[str, ...], demonstrations: int
     _vla("collect", *flags, "--processes", processes, "--out", data / f"{store}.zarr", *STORES[store])
 
 
-def _training(row: Row, minutes: float, more: tuple[str, ...], data: Path, run: Path) -> list[str]:
+def _training(row: Row, minutes: float, more: list[str], data: Path, run: Path) -> list[str]:
     flags = [*BASE, "--minutes", str(minutes), *more, *row.flags]
     return ["train", "--data", str(data / f"{row.store}.zarr"), "--out", str(run), *flags]
 
 
 def _train(command: list[str], run: Path) -> None:
-    """Trains unless the run is finished.
-
-    Raises:
-        ValueError: the run was made with another command.
-    """
-    if _is_trained(command, run):
-        return
     _vla(*command, *(["--resume"] if (run / STATE_NAME).exists() else []))
     (run / "finished.json").write_text(json.dumps(command) + "\n", encoding="utf-8")
 
 
 def _is_trained(command: list[str], run: Path) -> bool:
+    """Returns whether the run is finished.
+
+    Raises:
+        ValueError: the run was made with another command.
+    """
     path = run / "finished.json"
     if not path.exists():
         return False

@@ -182,8 +182,10 @@ def evaluate(
     peer = is_peer(checkpoint)
     policy = PeerPolicy(checkpoint) if peer else Policy.load(checkpoint)
     env = MetaWorldEnv(image_size(policy))
+    env.close()
     policy.embodiment.require_match(env.embodiment, mine=policy.what, theirs="environment metaworld")
     facts = {
+        **describe_run(),
         "checkpoint": policy.checkpoint_id,
         "parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
         "execution": execution,

@@ -15,7 +15,7 @@ from sim_envs.evaluation import EvaluationConfig, Evaluator
 from sim_envs.suite import Environment
 from vla_policy.embodiment import Embodiment
 from vla_policy.encoders import SentenceEncoder
-from vla_policy.precision import autocast
+from vla_policy.precision import autocast, computes_bf16
 from vla_policy.training.checkpoint import CONFIG_NAME, WEIGHTS_NAME, copy_weights
 from vla_policy.training.files import CheckpointError, file_sha256, read_tensors, write_json, write_tensors
 from vla_policy.types import ActionChunk, ChunkPrefix
@@ -61,6 +61,10 @@ class PeerPolicy:
         self.model = build_peer(config["peer"], self.embodiment, Moments.from_json(config["moments"]))
         copy_weights(self.model.state_dict(), read_tensors(directory / WEIGHTS_NAME)[0], str(directory))
         self.model.eval().requires_grad_(False)
+        if computes_bf16(torch.device("cpu")):
+            for parameter in self.model.parameters():
+                if parameter.dim() > 1:  # what autocast would cast anew at every prediction
+                    parameter.data = parameter.data.bfloat16()
         self.what = f"peer {directory}"
         self.meta: dict[str, Any] = config["meta"]
         self.checkpoint_id = file_sha256(directory / WEIGHTS_NAME)[:12]
