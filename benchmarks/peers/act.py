@@ -108,7 +108,7 @@ class ACT(nn.Module):
     def posterior(self, state: Tensor, actions: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Returns mean and logarithm of the variance, (b, `LATENT`) each, of what the chunks tell beyond the state."""
         parts = self.training_only
-        cls = parts["cls"].weight.expand(len(state), -1)
+        cls = parts["cls"](torch.zeros(len(state), dtype=torch.long, device=state.device))
         x = torch.cat((torch.stack((cls, parts["state"](state)), dim=1), parts["actions"](actions)), dim=1)
         where = _sinusoids_1d(x.shape[1]).to(x)[None]
         valid = torch.cat((valid.new_ones(len(state), 2), valid), dim=1)

@@ -29,6 +29,8 @@ class DiffusionPolicy(nn.Module):
     Source: arXiv 2303.04137; channels, kernel, horizon and steps of the authors' image configuration.
     """
 
+    kept: Tensor
+
     def __init__(
         self,
         state_dim: int,
@@ -57,8 +59,8 @@ class DiffusionPolicy(nn.Module):
         maps = self.keypoints(self.backbone(images.flatten(0, 1)))
         height, width = maps.shape[2:]
         heat = maps.flatten(2).softmax(dim=-1)
-        y = torch.linspace(-1, 1, height, dtype=heat.dtype).repeat_interleave(width)
-        x = torch.linspace(-1, 1, width, dtype=heat.dtype).repeat(height)
+        y = torch.linspace(-1, 1, height, dtype=heat.dtype, device=heat.device).repeat_interleave(width)
+        x = torch.linspace(-1, 1, width, dtype=heat.dtype, device=heat.device).repeat(height)
         # Products and sums, which autocast leaves in float32, not matrix products: these are coordinates.
         found = torch.cat(((heat * y).sum(dim=-1), (heat * x).sum(dim=-1)), dim=-1)
         seen = F.relu(self.features(found)).reshape(len(images), -1)

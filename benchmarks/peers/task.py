@@ -45,7 +45,8 @@ class PeerTask:
         checkpoints: CheckpointManager,
         meta: dict[str, Any],
     ) -> None:
-        self.name, self.model, self.body, self.moments = name, model, body, moments
+        self.name: PeerName = name
+        self.model, self.body, self.moments = model, body, moments
         self.sentences, self.validation, self.validation_batches = sentences, validation, validation_batches
         self.checkpoints, self.meta = checkpoints, meta
 
