@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from peers.resnet18 import ResNet18
 
 CHANNELS, KERNEL, GROUPS, STEP_WIDTH = (512, 1024, 2048), 5, 8, 128
-# Of the authors' configuration for states: a quarter of the parameters.
+# Of the authors' configuration for states: 76 M parameters in place of 263 M.
 SMALL_CHANNELS = (256, 512, 1024)
 HORIZON, OBSERVATIONS, KEYPOINTS, FEATURES, TRAINING_STEPS = 16, 2, 32, 64, 100
 

@@ -194,3 +194,20 @@ def test_the_tables_tolerate_parts_that_are_not_measured_yet(tmp_path: Path) -> 
         "Points lost with held-out phrasings (95% interval), paired over 100 layouts: mean of the groups 0.0" in filled
     )
     assert "no shadows, no multisampling" in filled
+
+
+def test_the_peers_stand_beside_each_other_with_what_they_were_trained_on(tmp_path: Path) -> None:
+    import tables  # pyright: ignore[reportMissingImports]
+    from metaworld_figures import figures, training_facts  # pyright: ignore[reportMissingImports]
+
+    head = {"machine": "m", "date": "2026-01-02T03:04:05+00:00", "commit": "c", "command": "x"}
+    train = {"batch_size": 10, "accumulate_batches": 2}
+    meta = {"step": 500, "train": train, "datasets": [], "machine": "m", "trained_s": 7200.0, "earlier_run": None}
+    all_won = episodes({task.name: [True, False] for task in ALL_TASKS})
+    facts = {**head, "parameters": 51_800_000, "training": training_facts(meta)}
+    own_words = {**facts, **figures({"training": all_won}, seed_blocks=1)}
+    only_held_out = {**facts, **figures({"held-out": all_won}, seed_blocks=1)}
+    (tmp_path / "peers.json").write_text(json.dumps({**head, "act": own_words, "ours": only_held_out}))
+    filled = tables.fill("<!-- table:metaworld_peers -->\n<!-- /table -->", tmp_path)
+    assert "| act | 51.8 | 120 | 10,000 | 50.0% | 50.0% | 50.0% | 50.0% | 50.0% |" in filled
+    assert "| ours |" not in filled
