@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from table_format import cells as _cells
+from table_format import rates as _rates
+from table_format import source as _source
+from table_format import table as _table
 
 _NAMES = {"wrist": "the wrist camera", "front": "the front camera", "state": "the joint state", "instruction": "words"}
 _DAMAGE = ("committed_lost", "duplicated", "unreadable", "between_commits", "not_resumed")
@@ -254,23 +259,3 @@ def frames(result: Mapping[str, Any]) -> str:
             figures = [f"{found[key]:.1%}" for key in ("precision@10", "chance@10")]
             rows.append((title, relation, *figures, str(found["n"])))
     return _table(("queries", "relation", "precision@10", "chance", "n"), rows) + _source(result)
-
-
-def _rates(title: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    return _table((title, "success", "95% interval", "episodes"), [(name, *_cells(rate)) for name, rate in rows])
-
-
-def _cells(rate: Mapping[str, Any]) -> tuple[str, str, str]:
-    low, high = rate["ci95"]
-    return f"{rate['rate']:.1%}", f"{low:.1%} to {high:.1%}", str(rate["n"])
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _source(result: Mapping[str, Any]) -> str:
-    return (
-        f"\n\n<sub>{result['machine']}; {result['date'][:10]}, commit {result['commit']}; `{result['command']}`</sub>"
-    )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import metaworld_tables
 import table_makers
 import tyro
 from result_files import RESULTS, read_result
@@ -39,6 +40,10 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "pretraining": ("pretraining", table_makers.pretraining),
     "pretraining_missing": ("pretraining", table_makers.missing),
     "frame_retrieval": ("frame_retrieval", table_makers.frames),
+    "metaworld": ("metaworld", metaworld_tables.groups),
+    "metaworld_tasks": ("metaworld", metaworld_tables.tasks),
+    "metaworld_peers": ("peers", metaworld_tables.peers),
+    "metaworld_ablations": ("metaworld_ablations", metaworld_tables.ablations),
 }
 
 

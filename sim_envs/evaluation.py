@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,9 +26,19 @@ from sim_envs.seeds import EVALUATION_SEEDS, TUNING_SEEDS
 from sim_envs.suite import Task, build_suite
 from sim_envs.video import encode_mp4
 from sim_envs.workers import run_jobs
+from vla_policy.embodiment import Embodiment
 from vla_policy.vla.policy import Policy
 
 SEED_RANGES = {"evaluation": EVALUATION_SEEDS, "tuning": TUNING_SEEDS}
+
+
+class EvaluatedPolicy(ChunkPolicy, Protocol):
+    """A policy that says for which body it was trained."""
+
+    @property
+    def embodiment(self) -> Embodiment:
+        """The body."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -92,12 +103,19 @@ class Evaluator:
     Args:
         config: what is evaluated.
         render_mode: of the simulator; ``rgb_array`` to record.
+        load: returns the policy of the checkpoint, None for the expert.
     """
 
-    def __init__(self, config: EvaluationConfig, *, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        config: EvaluationConfig,
+        *,
+        render_mode: str | None = None,
+        load: Callable[[Path | None], EvaluatedPolicy | None] | None = None,
+    ) -> None:
         torch.set_num_threads(1)
         self._config = config
-        policy = load_policy(config.checkpoint)
+        policy = (load or load_policy)(config.checkpoint)
         self._suite = build_suite(config.environment)
         self._env = self._suite.make_env(image_size(policy), render_mode)
         self._policy: ChunkPolicy = ExpertPolicy(self._env, self._suite.make_expert) if policy is None else policy
@@ -171,7 +189,7 @@ def load_policy(checkpoint: Path | None) -> Policy | None:
     return None if checkpoint is None else Policy.load(checkpoint, device="cpu")
 
 
-def image_size(policy: Policy | None) -> int:
+def image_size(policy: EvaluatedPolicy | None) -> int:
     """Returns the side of the pictures to render: the policy's own when it wants one square size, else 96 pixels."""
     sizes = set() if policy is None else {side for size in policy.embodiment.cameras.values() for side in size}
     return sizes.pop() if len(sizes) == 1 else 96
@@ -199,6 +217,8 @@ def evaluate(
     *,
     processes: int = 2,
     on_episode: Callable[[EpisodeResult], None] = lambda episode: None,
+    finished: Iterable[EpisodeResult] = (),
+    evaluator: Callable[[EvaluationConfig], Callable[[tuple[str, int]], EpisodeResult]] = Evaluator,
 ) -> list[EpisodeResult]:
     """Runs every episode and returns the results by task and seed.
 
@@ -206,9 +226,12 @@ def evaluate(
         config: what to evaluate.
         processes: worker processes; they change the time it takes, nothing else.
         on_episode: called with every result as it comes.
+        finished: results of an interrupted evaluation of the same; their episodes do not run again.
+        evaluator: makes what runs (task, seed) in a worker process; picklable.
     """
-    results: dict[tuple[str, int], EpisodeResult] = {}
-    for job, episode in run_jobs(partial(Evaluator, config), deque(config.episodes), processes=processes):
+    results = {(episode.task, episode.seed): episode for episode in finished}
+    jobs = deque(job for job in config.episodes if job not in results)
+    for job, episode in run_jobs(partial(evaluator, config), jobs, processes=processes):
         results[job] = episode
         on_episode(episode)
     return [results[job] for job in config.episodes]

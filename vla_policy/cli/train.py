@@ -105,6 +105,8 @@ def train(
     train = replace(train, bf16=computes_bf16(torch.device("cpu")) if train.bf16 is None else train.bf16)
     meta: dict[str, Any] = {"datasets": loader.facts(), "train": vars(train)} | describe_run()
     meta["start_from"] = None if start_from is None else str(start_from)
+    # How the weights that it starts from were made, so that a checkpoint tells all the runs that went into it.
+    meta["earlier_run"] = None if start_from is None else checkpoint_module.read_meta(start_from)
     task = VLATask(
         policy,
         train,
@@ -132,6 +134,7 @@ def train(
         identity=identity,
         descriptions=descriptions,
         resume=resume,
+        meta=meta,
     )
 
 

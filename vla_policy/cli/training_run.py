@@ -6,17 +6,32 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
+from torch import nn
 
 from vla_policy.cli.reporting import TrainingReport, start_wandb
 from vla_policy.config import LoopConfig
 from vla_policy.interrupt import StopRequest
 from vla_policy.training.checkpoint_manager import CheckpointManager
 from vla_policy.training.state import STATE_NAME
-from vla_policy.training.trainer import MultimodalTrainer, TrainingTask
+from vla_policy.training.trainer import MultimodalTrainer, TrainingCallback, TrainingProgress, TrainingTask
 
 _FREE = {"checkpoint_every_s", "validation_every", "validation_batches", "ram_budget_gb", "threads"}
 _FREE |= {"keep_checkpoints", "best_by", "best_is", "wandb_project"}
+
+
+class _Clock(TrainingCallback):
+    """Keeps the seconds trained so far among the facts that a checkpoint is saved with."""
+
+    def __init__(self, meta: dict[str, Any]) -> None:
+        self._meta = meta
+
+    def note(self, elapsed_s: float) -> None:
+        self._meta["trained_s"] = round(elapsed_s, 1)
+
+    def on_step(self, progress: TrainingProgress) -> None:
+        self.note(progress.elapsed_s)
 
 
 def require_new(out: Path, *, resume: bool) -> None:
@@ -45,6 +60,8 @@ def run_training(
     identity: dict[str, Any],
     descriptions: dict[str, str],
     resume: bool,
+    meta: dict[str, Any] | None = None,
+    make_optimizer: Callable[[nn.Module, LoopConfig], torch.optim.AdamW] | None = None,
 ) -> int:
     """Trains to the end or until the user stops it, and says where the newest checkpoint is.
 
@@ -58,20 +75,31 @@ def run_training(
         identity: what must be the same when the run goes on.
         descriptions: key of `identity` -> what to show a reader when it differs.
         resume: go on with the run in `out`.
+        meta: facts that the task's checkpoints are saved with, ``trained_s`` (seconds trained so far) among them.
+        make_optimizer: of a model and the configuration; None: the trainer's own.
 
     Returns:
         0 when the run is finished, 130 when it was stopped.
     """
     samples_per_step = config.batch_size * config.accumulate_batches
+    clock = _Clock({} if meta is None else meta)
     with (
         StopRequest() as stop,
         TrainingReport(out, console, samples_per_step, stop, start_wandb(config, out)) as report,
     ):
         trainer = MultimodalTrainer(
-            task, config, run_directory=out, identity=identity, descriptions=descriptions, callbacks=[report]
+            task,
+            config,
+            run_directory=out,
+            identity=identity,
+            descriptions=descriptions,
+            callbacks=[report, clock],
+            make_optimizer=make_optimizer,
         )
         if resume:
-            console.print(f"resumed at step {trainer.resume().step}")
+            position = trainer.resume()
+            clock.note(position.elapsed_s)
+            console.print(f"resumed at step {position.step}")
         finished = trainer.fit(batches)
     ended = "finished" if finished else "stopped"
     console.print(f"{ended} at step {trainer.position.step}; newest checkpoint: {checkpoints.newest}")

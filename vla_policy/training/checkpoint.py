@@ -150,6 +150,15 @@ def start_from(model: nn.Module, directory: str | Path) -> list[str]:
     return [name for name in parameters if name not in fitting]
 
 
+def read_meta(directory: str | Path) -> dict[str, Any]:
+    """Returns how the checkpoint in a directory was made, without its weights.
+
+    Raises:
+        CheckpointError: it is missing, truncated or foreign.
+    """
+    return _read_config(Path(directory).resolve())["meta"]
+
+
 def copy_weights(target: dict[str, Tensor], source: dict[str, Tensor], what: str) -> None:
     """Copies tensors by name into those of the target.
 

@@ -60,13 +60,17 @@ class TrainingTask(Protocol[BatchT]):
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """What the loop reports after every step: steps done and in all, the loss and its parts, throughput."""
+    """What the loop reports after every step: steps done and in all, the loss and its parts, throughput.
+
+    `elapsed_s` are the seconds trained so far, validations and earlier parts of a resumed run included.
+    """
 
     step: int
     total_steps: int | None
     losses: dict[str, float]
     learning_rate: float
     step_s: float
+    elapsed_s: float
 
 
 class TrainingCallback:
@@ -93,6 +97,7 @@ class MultimodalTrainer(Generic[Batch]):
         identity: JSON-ready facts that must be the same when the run is resumed.
         descriptions: key of `identity` -> what to show a reader when it differs, where its value says little.
         callbacks: called in this order.
+        make_optimizer: of a model and the configuration.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class MultimodalTrainer(Generic[Batch]):
         identity: dict[str, Any],
         descriptions: dict[str, str] | None = None,
         callbacks: Sequence[TrainingCallback] = (),
+        make_optimizer: Callable[[nn.Module, LoopConfig], torch.optim.AdamW] | None = None,
     ) -> None:
         self.task = task
         self.config = config
@@ -114,7 +120,7 @@ class MultimodalTrainer(Generic[Batch]):
         self.model = task.model
         self.device = next(self.model.parameters()).device
         self.average = ExponentialMovingAverage(self.model, config.ema_decay)
-        self.optimizer = _optimizer(self.model, config)
+        self.optimizer = (make_optimizer or _optimizer)(self.model, config)
         start_moments(self.optimizer)
         self.scheduler = WarmupCosineScheduler(config.learning_rate, config.warmup_steps, config.final_learning_rate)
         self.position = Position(0, config.steps if config.minutes is None else None, 0.0)
@@ -158,7 +164,7 @@ class MultimodalTrainer(Generic[Batch]):
             if total_steps is None:
                 total_steps = self._total_steps(step + 1, now_s - began_s, step + 1 - warm_step, now_s - measured_s)
             self.position = Position(step + 1, total_steps, now_s - began_s)
-            progress = TrainingProgress(step + 1, total_steps, losses, learning_rate, now_s - start_s)
+            progress = TrainingProgress(step + 1, total_steps, losses, learning_rate, now_s - start_s, now_s - began_s)
             for callback in self.callbacks:
                 callback.on_step(progress)
             if (step + 1) % self.config.validation_every == 0 or self._finished:

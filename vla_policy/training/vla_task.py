@@ -28,7 +28,7 @@ class VLATask:
         validation: start step -> batches of the held-out split.
         checkpoints: where to save.
         statistics: JSON-ready statistics of the dataset, for the checkpoints.
-        meta: JSON-ready facts for the checkpoints; the step is added.
+        meta: JSON-ready facts for the checkpoints, as they are when one is saved; the step is added.
     """
 
     def __init__(

@@ -134,6 +134,23 @@ def test_datasets_are_mixed_and_what_they_are_is_shown_when_they_change(
     assert "needs as many weights" in capsys.readouterr().err
 
 
+def test_a_checkpoint_tells_how_long_it_was_trained_and_what_it_started_from(store: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    command = ["train", "--data", str(store), "--steps", "2", *shlex.split(FLAGS)]
+    assert main([*command, "--out", str(first)]) == 0
+    earlier = load_checkpoint(first / "checkpoint").meta
+    assert earlier["trained_s"] > 0
+    assert earlier["earlier_run"] is None
+
+    assert main([*command, "--out", str(first), "--resume"]) == 0
+    assert load_checkpoint(first / "checkpoint").meta["trained_s"] == earlier["trained_s"]
+    assert main([*command, "--out", str(second), "--start-from", str(first / "checkpoint")]) == 0
+    found = load_checkpoint(second / "checkpoint").meta["earlier_run"]
+    assert {name: found[name] for name in ("step", "trained_s", "machine")} == {
+        name: earlier[name] for name in ("step", "trained_s", "machine")
+    }
+
+
 def test_data_beyond_the_budget_goes_through_a_pool(
     make_store: Callable[[str, int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
