@@ -129,7 +129,7 @@ class PolicyNode(LifecycleNode):
             execution=build_execution(execution),
             workspace=workspace_of(robot),
         )
-        warm_up(self._policy, robot, continues=execution == "realtime_chunking")
+        warm_up(self._policy, robot, continues=execution == "real_time_chunking")
         self._output = make_output(self, robot, self._planner)
         self._worker = NewestJobWorker(partial(self._ask, robot), self._answered.trigger, "policy inference")
         self._inputs = [self._subscribe_camera(camera) for camera in robot.cameras]

@@ -123,15 +123,15 @@ def test_the_watchdog_needs_no_message_to_bark() -> None:
         assert not is_hold(host.show()[0]), "it goes on without a restart"
 
 
-@pytest.mark.parametrize("execution", ["ensembling", "realtime_chunking"])
+@pytest.mark.parametrize("execution", ["temporal_ensembling", "real_time_chunking"])
 def test_every_way_to_execute_chunks_runs(execution: str) -> None:
     with running(execution=execution, execute_steps=2) as host:
         for _ in range(4):
             (trajectory,) = host.show(0.2)
             assert not is_hold(trajectory)
             host.state = trajectory_to_chunk(trajectory, ROBOT.action_dimensions).actions[1]
-        asked = host.policy.prefixes[6:] if execution == "realtime_chunking" else host.policy.prefixes[3:]
-        assert any(prefix is not None for prefix in asked) == (execution == "realtime_chunking")
+        asked = host.policy.prefixes[6:] if execution == "real_time_chunking" else host.policy.prefixes[3:]
+        assert any(prefix is not None for prefix in asked) == (execution == "real_time_chunking")
         assert host.words["execution"] == execution
 
 
@@ -207,7 +207,10 @@ def _host(parameters: dict) -> Host:
     ("parameters", "words"),
     [
         ({"exection": "synchronous"}, "no parameter exection; .* did you mean 'execution'"),
-        ({"execution": "ensemblin"}, "one of synchronous, ensembling, realtime_chunking; .* did you mean 'ensembling'"),
+        (
+            {"execution": "temporal_ensemblin"},
+            "one of synchronous, temporal_ensembling, real_time_chunking; .* did you mean 'temporal_ensembling'",
+        ),
         ({"output": "positions"}, "one of trajectory, commands; got 'positions'"),
         ({"command_rate_hz": 0.0}, "command_rate_hz.*range"),
         ({"threads": 0}, "threads.*range"),
