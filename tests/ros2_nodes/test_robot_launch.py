@@ -29,6 +29,8 @@ def constants() -> dict[str, Any]:
 def test_controllers_move_the_joints_of_the_robot_file_in_its_order(constants: dict[str, Any]) -> None:
     robot = read_robot(config_directory() / constants["ROBOT_FILE"])
     document = yaml.safe_load((config_directory() / constants["CONTROLLERS_FILE"]).read_text())
+    assert all(name.startswith("/**/") for name in document)  # a plain name is refused in a namespace
+    document = {name.removeprefix("/**/"): section for name, section in document.items()}
     manager = document["controller_manager"]["ros__parameters"]
     names = [name for listeners in constants["CONTROLLERS"].values() for name in listeners]
     joints = {name: document[name]["ros__parameters"]["joints"] for name in names}
