@@ -77,7 +77,7 @@ def requested_velocities(
     Source: control.ros.org, joint_trajectory_controller, parameter allow_nonzero_velocity_at_trajectory_end: false.
     """
     velocities = trajectory_velocities(message, dimensions)
-    if velocities is not None and velocities[-1].any():
+    if velocities is not None and (np.abs(velocities[-1]) > np.finfo(np.float32).eps).any():
         raise MessageError(f"the last point of a trajectory must be at rest; its velocities are {velocities[-1]}")
     return velocities
 
