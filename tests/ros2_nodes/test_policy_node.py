@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,3 +222,35 @@ def _host(parameters: dict) -> Host:
 def test_wrong_parameters_end_the_start_with_their_name(parameters: dict, words: str) -> None:
     with pytest.raises(Exception, match=words):
         _host(parameters)
+
+
+POSE_CHANNEL = """
+state:
+  tool:
+    topic: /tool_pose
+    type: geometry_msgs/msg/PoseStamped
+    frame: base_link
+    tolerance_s: 0.02
+    max_age_s: 0.35
+    dimensions:
+      tool_height: {unit: m, joint: position.z}
+      tool_forward: {unit: "1", joint: x_axis.x}
+"""
+
+
+def test_a_pose_is_part_of_the_state_and_one_in_another_frame_is_not(tmp_path: Path) -> None:
+    text = TABLETOP.read_text()
+    path = tmp_path / "robot.yaml"
+    arm, gripper = (text.index(part) for part in ("\nstate:\n", "\naction:\n"))
+    path.write_text(text[:arm] + "\nstate:\n" + text[arm + 8 : gripper] + POSE_CHANNEL[8:] + text[gripper:])
+    with running(robot_file=path) as host:
+        host.pose.header.frame_id = "base_link"
+        host.pose.pose.position.z, host.pose.pose.orientation.w = 0.3, -1.0
+        (message,) = host.show()
+        assert not is_hold(message)
+        np.testing.assert_allclose(host.policy.states[-1], [*STATE, 0.3, 1.0], atol=1e-6)
+        host.pose.header.frame_id = "camera"
+        host.show_in_vain()
+        assert host.words["state tool refused"] == "1"
+        words = host.diagnosed(lambda words: words.get("holds input_gap") == "1", "the lost pose to be told")
+        assert "state tool" in words["last_hold"] and "/tool_pose" in words["last_hold"]
