@@ -21,13 +21,9 @@ from sim_envs.scoring import rate
 from sim_envs.tabletop.tasks import TRAINING_TASKS
 
 DELAYS_MS = (0, 100, 300)
-# Execution -> its key in the result, and after how many actions it asks: ACT at every step, the others after as many as
-# the policy was trained to execute.
-EXECUTIONS = {
-    "synchronous": ("synchronous", None),
-    "ensembling": ("temporal_ensembling", 1),
-    "realtime_chunking": ("real_time_chunking", None),
-}
+# Execution -> after how many actions it asks: ACT at every step, the others after as many as the policy was trained to
+# execute.
+EXECUTIONS = {"synchronous": None, "temporal_ensembling": 1, "real_time_chunking": None}
 
 
 def measure(
@@ -48,15 +44,15 @@ def measure(
     base = EvaluationConfig(checkpoint, tasks, episodes_per_task=-(-episodes // len(tasks)))
     policy = check_policy(base)
     figures: dict[str, Any] = {"checkpoint": policy.checkpoint_id if policy is not None else ""}
-    for name, (key, execute_steps) in EXECUTIONS.items():
-        figures[key] = {}
+    for name, execute_steps in EXECUTIONS.items():
+        figures[name] = {}
         for delay_ms in delays_ms:
             start_s = time.monotonic()
             execution = ExecutionConfig(name, delay_ms / 1e3, execute_steps)
             cell = _cell(evaluate(replace(base, execution=execution), processes=processes))
-            figures[key][str(delay_ms)] = cell
+            figures[name][str(delay_ms)] = cell
             print(f"{name}, {delay_ms} ms: {cell}, {time.monotonic() - start_s:.0f} s", flush=True)
-    kept = {key: _kept(figures[key]) for key, _ in EXECUTIONS.values()}
+    kept = {name: _kept(figures[name]) for name in EXECUTIONS}
     write_result("chunk_execution", {**figures, "of_zero_delay_success": kept})
 
 

@@ -54,8 +54,8 @@ class Injection:
 
     Args:
         held_s: the robot's time from the fault to its last motion, in seconds.
-        recovered_s: wall time from the end of the fault to the next motion, or from the start of another episode where
-            this one ended without any; from the death of the policy in either case; None: none came.
+        recovered_s: wall time to the next motion, None where none came: after a kill from the kill on, else from the
+            end of the fault, or from the start of another episode where this one ended without any.
     """
 
     held_s: float
@@ -238,7 +238,7 @@ def _kill_policy(running: Session, arm: Arm, seed: int, respawn: list[str]) -> I
         arm.driver.check = running.children.require_running
         arm.wait_until(lambda: arm.driver.policy_words.get("active") == "True", "the policy to come back")
     recovered_s = None if arm.is_over() else _motion(arm, killed_s)
-    if recovered_s is None:  # as in `_fail`; but the time in which there was no policy counts
+    if recovered_s is None:  # as after the other faults; the time still counts from the kill
         arm.start(seed)
         recovered_s = _motion(arm, killed_s)
     return Injection(held_s, recovered_s)

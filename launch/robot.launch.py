@@ -48,7 +48,11 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=defaults[name], description=spec.description)
                 for name, spec in specs.items()
             ),
-            DeclareLaunchArgument("namespace", default_value="", description="of the policy and the controllers"),
+            DeclareLaunchArgument(
+                "namespace",
+                default_value="",
+                description="of the policy and the controllers, but not of topics that the robot file begins with /",
+            ),
             *(
                 DeclareLaunchArgument(f"{topic}_topic", default_value=default, description=description)
                 for topic, (default, description) in TOPICS.items()

@@ -10,20 +10,21 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import WrenchStamped
+from geometry_msgs.msg import PoseStamped, WrenchStamped
 from jaxtyping import Float32, Float64, UInt8
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vla_policy.control.executor import point_times_ns, to_nanoseconds
-from vla_policy.control.robot import COMPRESSED_IMAGE, IMAGE, WRENCH, Dimension
+from vla_policy.control.robot import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, POSE, WRENCH, Dimension
 from vla_policy.types import ActionChunk
 
 # ROS message type in a robot file -> class.
 MESSAGE_TYPES: dict[str, Any] = {
     IMAGE: Image,
     COMPRESSED_IMAGE: CompressedImage,
-    "sensor_msgs/msg/JointState": JointState,
+    JOINT_STATE: JointState,
+    POSE: PoseStamped,
     WRENCH: WrenchStamped,
     "trajectory_msgs/msg/JointTrajectory": JointTrajectory,
 }

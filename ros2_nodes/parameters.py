@@ -45,7 +45,8 @@ POLICY_PARAMETERS = (
     ParameterSpec("execute_steps", 0, "actions of a chunk that are executed before the next inference; 0: as trained",
                   bounds=(0, 1000)),
     ParameterSpec("execution", "synchronous", "how chunks follow each other. synchronous: the newest alone; "
-                  "ensembling: the mean of all that reach a time; realtime_chunking: the policy continues the last one",
+                  "temporal_ensembling: the mean of all that reach a time; "
+                  "real_time_chunking: the policy continues the last one",
                   choices=tuple(EXECUTIONS)),
     ParameterSpec("output", "trajectory", "trajectory: a JointTrajectory per chunk, on the robot file's topics; "
                   "commands: a Float64MultiArray at command_rate_hz, on the topic commands",

@@ -17,7 +17,6 @@ from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 
 from ros2_nodes.conversions import MESSAGE_TYPES, diagnostics
@@ -28,7 +27,7 @@ from ros2_nodes.running import input_qos, overridable, run
 from vla_policy.control.alignment import camera_input, state_input
 from vla_policy.control.execution import build_execution
 from vla_policy.control.kinematics import workspace_of
-from vla_policy.control.messages import MessageError, joint_state_to_vector, picture_of, time_to_ns
+from vla_policy.control.messages import MessageError, picture_of, state_to_vector, time_to_ns
 from vla_policy.control.motion import Motion
 from vla_policy.control.planner import Answer, Job, Planner
 from vla_policy.control.robot import Camera, Robot, StateChannel
@@ -129,7 +128,7 @@ class PolicyNode(LifecycleNode):
             execution=build_execution(execution),
             workspace=workspace_of(robot),
         )
-        warm_up(self._policy, robot, continues=execution == "realtime_chunking")
+        warm_up(self._policy, robot, continues=execution == "real_time_chunking")
         self._output = make_output(self, robot, self._planner)
         self._worker = NewestJobWorker(partial(self._ask, robot), self._answered.trigger, "policy inference")
         self._inputs = [self._subscribe_camera(camera) for camera in robot.cameras]
@@ -156,11 +155,11 @@ class PolicyNode(LifecycleNode):
         return self.create_subscription(kind, camera.source.topic, on_image, input_qos(camera.source))
 
     def _subscribe_state(self, channel: StateChannel) -> Subscription:
-        def on_joint_state(message: JointState) -> None:
-            read = partial(joint_state_to_vector, message, channel.dimensions)
-            self._take(state_input(channel.name), read, message.header.stamp)
+        def on_state(message: Any) -> None:  # of the channel's type
+            self._take(state_input(channel.name), partial(state_to_vector, message, channel), message.header.stamp)
 
-        return self.create_subscription(JointState, channel.source.topic, on_joint_state, input_qos(channel.source))
+        kind = MESSAGE_TYPES[channel.source.type]
+        return self.create_subscription(kind, channel.source.topic, on_state, input_qos(channel.source))
 
     def _subscribe_operator(self, robot: Robot) -> list[Subscription]:
         latched = overridable(1, durability=_LATCHED)

@@ -8,9 +8,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
-from vla_policy.control.executor import ChunkExecutor, to_nanoseconds
+from ros2_nodes.sim_controller import SimulatedController
+from vla_policy.control.executor import to_nanoseconds
 from vla_policy.control.robot import Robot
 from vla_policy.types import ActionChunk
 
@@ -77,7 +78,7 @@ class SimulatedEpisode:
         self._env = env
         self._started_ns, self._dt_s = started_ns, 1.0 / robot.rate_hz
         self._wall_started_s = time.monotonic()
-        self._executor = ChunkExecutor(robot.measured(self.observation["state"]))
+        self._controller = SimulatedController(robot.measured(self.observation["state"]))
         self._steps = self._chunks = self._late_points = 0
         self._observed_at_s: dict[int, float] = {}
         self._latency_ms: list[float] = []
@@ -95,24 +96,24 @@ class SimulatedEpisode:
         """Notes that the present observation is published now."""
         self._observed_at_s.setdefault(self.now_ns, time.monotonic())
 
-    def follow(self, chunk: ActionChunk, stamp_ns: int) -> bool:
-        """Follows a chunk from now on; returns False for one from before this episode."""
+    def follow(self, chunk: ActionChunk, stamp_ns: int, velocities: Float64[np.ndarray, "k a"] | None = None) -> bool:
+        """Follows a chunk, with these velocities at its points, from now on; False for one from before this episode."""
         if to_nanoseconds(chunk.t0_s) < self._started_ns:
             return False
         observed_at_s = self._observed_at_s.get(stamp_ns)
         if observed_at_s is not None:
             self._latency_ms.append((time.monotonic() - observed_at_s) * 1e3)
-        self._late_points += self._executor.replace(chunk, self.now_ns / 1e9)
+        self._late_points += self._controller.replace(chunk, velocities, self.now_ns)
         self._chunks += 1
         return True
 
     def command(self, position: Float32[np.ndarray, " a"]) -> None:
         """Goes to a position, (a,) float32 SI units, and stays there until the next command or chunk."""
-        self._executor = ChunkExecutor(position)
+        self._controller = SimulatedController(position)
 
     def step(self) -> None:
         """Moves for one control period towards the position commanded at its end."""
-        command = self._executor.command((self.now_ns + to_nanoseconds(self._dt_s)) / 1e9)
+        command = self._controller.position(self.now_ns + to_nanoseconds(self._dt_s))
         space = self._env.action_space
         if isinstance(space, gymnasium.spaces.Box):
             command = np.clip(command, space.low, space.high)

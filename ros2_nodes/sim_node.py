@@ -27,12 +27,12 @@ from trajectory_msgs.msg import JointTrajectory
 from ros2_nodes.conversions import ns_to_time
 from ros2_nodes.parameters import SIMULATOR_PARAMETERS, declare, value_of
 from ros2_nodes.running import run
-from ros2_nodes.sim_controller import commands_to_position, requested_chunk
+from ros2_nodes.sim_controller import commands_to_position, requested_chunk, requested_velocities
 from ros2_nodes.sim_episode import SimulatedEpisode
 from ros2_nodes.sim_faults import FAULT, read_fault
 from ros2_nodes.sim_sensors import SimulatedSensors
 from vla_policy.control.messages import MessageError, time_to_ns
-from vla_policy.control.robot import Robot
+from vla_policy.control.robot import JOINT_STATE, Robot
 from vla_policy.control.robot_file import read_robot
 from vla_policy.embodiment import Embodiment
 
@@ -128,7 +128,9 @@ class SimulatorNode(Node):
         if episode is None or (self._is_lockstep and stamp_ns != episode.now_ns):
             return
         try:
-            followed = episode.follow(requested_chunk(message, self._robot.action_dimensions, episode.now_ns), stamp_ns)
+            dimensions = self._robot.action_dimensions
+            chunk = requested_chunk(message, dimensions, episode.now_ns)
+            followed = episode.follow(chunk, stamp_ns, requested_velocities(message, dimensions))
         except MessageError as error:
             self._refuse(error)
             return
@@ -217,6 +219,8 @@ def make_environment(environment: str, image_size: int) -> gymnasium.Env[Any, An
 def _fitting_env(make_env: MakeEnv, environment: str, robot: Robot) -> gymnasium.Env[Any, Any]:
     if not robot.cameras or len(robot.action_topics) != 1:
         raise ValueError(f"{robot.path}: the simulator needs a camera and one topic for all actions")
+    if any(channel.source.type != JOINT_STATE for channel in robot.state):
+        raise ValueError(f"{robot.path}: the simulator publishes joint states alone, no poses")
     env = make_env(environment, robot.cameras[0].height)
     embodiment: Embodiment = env.unwrapped.embodiment  # type: ignore[attr-defined]
     embodiment.require_match(robot.embodiment, mine=f"environment {environment}", theirs=f"robot file {robot.path}")

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from scripted_policy_node import TABLETOP, ScriptedPolicy
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
@@ -38,7 +38,7 @@ from ros2_nodes.policy_loading import LoadPolicy
 from ros2_nodes.policy_node import PolicyNode
 from ros2_nodes.running import INSTRUCTION_QOS, input_qos
 from ros2_nodes.supervision import node_environment, private_domain
-from vla_policy.control.robot import COMPRESSED_IMAGE, Camera
+from vla_policy.control.robot import COMPRESSED_IMAGE, POSE, Camera
 from vla_policy.control.robot_file import read_robot
 from vla_policy.embodiment import Embodiment
 from vla_policy.types import ActionChunk, ChunkPrefix
@@ -80,6 +80,7 @@ class Host:
         policy: its scripted policy, once configured with it.
         heard: every message that a robot, or somebody watching a dry run, could hear, by topic.
         state: what the joint states say.
+        pose: what a robot file's poses say, but for the stamp.
         status: the last diagnostics.
     """
 
@@ -103,8 +104,11 @@ class Host:
             for c in self.robot.cameras
         }
         topics = {channel.source.topic: channel.source for channel in self.robot.state}
-        self.joints = {t: self.peer.create_publisher(JointState, t, input_qos(s)) for t, s in topics.items()}
-        self.state = STATE.copy()
+        self.states = {
+            topic: self.peer.create_publisher(MESSAGE_TYPES[source.type], topic, input_qos(source))
+            for topic, source in topics.items()
+        }
+        self.state, self.pose = STATE.copy(), PoseStamped()
         self._clock = self.peer.create_publisher(Clock, "/clock", 10)
         self.now_ns = 1000 * SECOND_NS
         self._words = self.peer.create_publisher(String, self.robot.instruction_topic, INSTRUCTION_QOS)
@@ -175,10 +179,14 @@ class Host:
             return sum(int(value) for key, value in words.items() if key.endswith(" received"))
 
         wanted = received(self.diagnosed(lambda words: True, "diagnostics"))
-        for topic, publisher in self.joints.items():
+        for topic, publisher in self.states.items():
             channels = [channel for channel in self.robot.state if channel.source.topic == topic]
             dimensions = [dimension for channel in channels for dimension in channel.dimensions]
-            publisher.publish(change_state(vector_to_joint_state(self.state, dimensions, self.now_ns)))
+            if channels[0].source.type == POSE:
+                self.pose.header.stamp = ns_to_time(self.now_ns)
+                publisher.publish(self.pose)
+            else:
+                publisher.publish(change_state(vector_to_joint_state(self.state, dimensions, self.now_ns)))
             wanted += len(channels)
         for camera in self.robot.cameras:
             self.cameras[camera.name].publish(change_image(picture(camera, self.now_ns)))

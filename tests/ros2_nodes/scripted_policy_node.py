@@ -26,6 +26,7 @@ class ScriptedPolicy:
         self.embodiment = embodiment
         self.execute_steps = 6
         self.prefixes: list[ChunkPrefix | None] = []
+        self.states: list[np.ndarray] = []
 
     def require_fits(self, embodiment: Embodiment, what: str) -> None:
         self.embodiment.require_match(embodiment, mine="checkpoint scripted", theirs=what)
@@ -44,9 +45,10 @@ class ScriptedPolicy:
     ) -> ActionChunk:
         assert state is not None and instruction is not None
         self.prefixes.append(prefix)
+        self.states.append(state)
         light = sum(float(image.mean()) for image in images.values() if image is not None) / 512
         step = np.float32(0.02 + 0.01 * light + 0.001 * len(instruction))
-        actions = state + step * np.arange(1, CHUNK + 1, dtype=np.float32)[:, None]
+        actions = state[: len(self.embodiment.action.names)] + step * np.arange(1, CHUNK + 1, dtype=np.float32)[:, None]
         actions[:, 6] = 1.004 - 0.01 * light
         if instruction == "nan":
             actions[3, 2] = np.nan

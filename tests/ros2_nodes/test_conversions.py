@@ -6,9 +6,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from geometry_msgs.msg import PoseStamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image, JointState
 
 from ros2_nodes.conversions import (
@@ -23,10 +25,11 @@ from vla_policy.control.messages import (
     MessageError,
     joint_state_to_vector,
     picture_of,
+    pose_to_vector,
     time_to_ns,
     trajectory_to_chunk,
 )
-from vla_policy.control.robot import COMPRESSED_IMAGE, IMAGE, Camera, Dimension, Source
+from vla_policy.control.robot import COMPRESSED_IMAGE, IMAGE, POSE_PARTS, Camera, Dimension, Source
 from vla_policy.control.robot_file import ACTION_TYPES, CAMERA_TYPES, STATE_TYPES, STREAM_TYPES
 from vla_policy.types import ActionChunk
 
@@ -151,3 +154,47 @@ def test_trajectories_that_cannot_be_executed_are_refused() -> None:
 @given(st.integers(0, 2**31 * 10**9))
 def test_times_are_exact(stamp_ns: int) -> None:
     assert time_to_ns(ns_to_time(stamp_ns)) == stamp_ns
+
+
+def pose_of(position: list[float], quaternion: list[float], frame: str = "base") -> PoseStamped:
+    pose = PoseStamped()
+    pose.header.frame_id = frame
+    for part, axes, values in (("position", "xyz", position), ("orientation", "xyzw", quaternion)):
+        for axis, value in zip(axes, values, strict=True):
+            setattr(getattr(pose.pose, part), axis, value)
+    return pose
+
+
+WHOLE_POSE = tuple(Dimension(part, part, unit, 1.0, 0.0) for part, unit in POSE_PARTS.items())
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(np.float64, 4, elements=st.floats(-1, 1)).filter(lambda q: np.linalg.norm(q) > 0.1))
+def test_a_pose_says_where_it_is_and_where_its_axes_point(quaternion: np.ndarray) -> None:
+    unit = (quaternion / np.linalg.norm(quaternion)).tolist()
+    matrix = Rotation.from_quat(unit).as_matrix()
+    found = pose_to_vector(pose_of([1.0, 2.0, 3.0], unit), WHOLE_POSE, "base")
+    np.testing.assert_allclose(found, [1.0, 2.0, 3.0, *matrix[:, 0], *matrix[:, 1]], atol=1e-6)
+    opposite = pose_of([1.0, 2.0, 3.0], [-value for value in unit])  # the same orientation
+    np.testing.assert_allclose(pose_to_vector(opposite, WHOLE_POSE, "base"), found, atol=1e-6)
+
+
+def test_parts_of_a_pose_are_ordered_and_converted_by_name() -> None:
+    some = (Dimension("up", "position.z", "m", 0.001, 0.5), Dimension("side", "y_axis.x", "1", 1.0, 0.0))
+    found = pose_to_vector(pose_of([1.0, 2.0, 3000.0], [0.0, 0.0, 0.5**0.5, 0.5**0.5]), some, "base")
+    np.testing.assert_allclose(found, [3.5, -1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pose", "words"),
+    [
+        (pose_of([0.0] * 3, [0.0, 0.0, 0.0, 1.0], "camera"), "must be in the frame 'base'; it is in 'camera'"),
+        (pose_of([0.0] * 3, [0.0] * 4), "length 1; its length is 0.0000"),
+        (pose_of([0.0] * 3, [0.0, 0.0, 0.0, 1.01]), "length 1; its length is 1.0100"),
+        (pose_of([0.0] * 3, [float("nan"), 0.0, 0.0, 1.0]), "length 1; its length is nan"),
+        (pose_of([0.0, float("inf"), 0.0], [0.0, 0.0, 0.0, 1.0]), "position.y is not"),
+    ],
+)
+def test_poses_that_cannot_be_read_are_refused(pose: PoseStamped, words: str) -> None:
+    with pytest.raises(MessageError, match=words):
+        pose_to_vector(pose, WHOLE_POSE, "base")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,15 +136,15 @@ def test_the_watchdog_needs_no_message_to_bark() -> None:
         assert not is_hold(host.show()[0]), "it goes on without a restart"
 
 
-@pytest.mark.parametrize("execution", ["ensembling", "realtime_chunking"])
+@pytest.mark.parametrize("execution", ["temporal_ensembling", "real_time_chunking"])
 def test_every_way_to_execute_chunks_runs(execution: str) -> None:
     with running(execution=execution, execute_steps=2) as host:
         for _ in range(4):
             (trajectory,) = host.show(0.2)
             assert not is_hold(trajectory)
             host.state = trajectory_to_chunk(trajectory, ROBOT.action_dimensions).actions[1]
-        asked = host.policy.prefixes[6:] if execution == "realtime_chunking" else host.policy.prefixes[3:]
-        assert any(prefix is not None for prefix in asked) == (execution == "realtime_chunking")
+        asked = host.policy.prefixes[6:] if execution == "real_time_chunking" else host.policy.prefixes[3:]
+        assert any(prefix is not None for prefix in asked) == (execution == "real_time_chunking")
         assert host.words["execution"] == execution
 
 
@@ -219,7 +220,10 @@ def _host(parameters: dict) -> Host:
     ("parameters", "words"),
     [
         ({"exection": "synchronous"}, "no parameter exection; .* did you mean 'execution'"),
-        ({"execution": "ensemblin"}, "one of synchronous, ensembling, realtime_chunking; .* did you mean 'ensembling'"),
+        (
+            {"execution": "temporal_ensemblin"},
+            "one of synchronous, temporal_ensembling, real_time_chunking; .* did you mean 'temporal_ensembling'",
+        ),
         ({"output": "positions"}, "one of trajectory, commands; got 'positions'"),
         ({"command_rate_hz": 0.0}, "command_rate_hz.*range"),
         ({"threads": 0}, "threads.*range"),
@@ -230,3 +234,35 @@ def _host(parameters: dict) -> Host:
 def test_wrong_parameters_end_the_start_with_their_name(parameters: dict, words: str) -> None:
     with pytest.raises(Exception, match=words):
         _host(parameters)
+
+
+POSE_CHANNEL = """
+state:
+  tool:
+    topic: /tool_pose
+    type: geometry_msgs/msg/PoseStamped
+    frame: base_link
+    tolerance_s: 0.02
+    max_age_s: 0.35
+    dimensions:
+      tool_height: {unit: m, joint: position.z}
+      tool_forward: {unit: "1", joint: x_axis.x}
+"""
+
+
+def test_a_pose_is_part_of_the_state_and_one_in_another_frame_is_not(tmp_path: Path) -> None:
+    text = TABLETOP.read_text()
+    path = tmp_path / "robot.yaml"
+    arm, gripper = (text.index(part) for part in ("\nstate:\n", "\naction:\n"))
+    path.write_text(text[:arm] + "\nstate:\n" + text[arm + 8 : gripper] + POSE_CHANNEL[8:] + text[gripper:])
+    with running(robot_file=path) as host:
+        host.pose.header.frame_id = "base_link"
+        host.pose.pose.position.z, host.pose.pose.orientation.w = 0.3, -1.0
+        (message,) = host.show()
+        assert not is_hold(message)
+        np.testing.assert_allclose(host.policy.states[-1], [*STATE, 0.3, 1.0], atol=1e-6)
+        host.pose.header.frame_id = "camera"
+        host.show_in_vain()
+        assert host.words["state tool refused"] == "1"
+        words = host.diagnosed(lambda words: words.get("holds input_gap") == "1", "the lost pose to be told")
+        assert "state tool" in words["last_hold"] and "/tool_pose" in words["last_hold"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import rclpy
 import yaml
+from launch_stand_ins import described, found
 from rclpy.context import Context
 from rclpy.exceptions import InvalidParameterValueException
 
@@ -20,6 +21,7 @@ from ros2_nodes.parameters import (
 from ros2_nodes.processes import (
     POLICY,
     PROCESSES,
+    RECORDER,
     SIMULATOR,
     NodeProcess,
     command,
@@ -125,6 +127,25 @@ def test_launch_files_start_what_the_table_says(path: Path) -> None:
     assert keywords["executable"] == f"{process}.executable"
     assert keywords["name"] == f"{process}.name"
     assert f"config_directory() / {process}.config" in keywords["parameters"]
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_launch_files_give_launch_what_it_takes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    description = described(path, monkeypatch)
+    declared = [argument.given for argument in found(description, "DeclareLaunchArgument")]
+    names = [argument["name"] for argument in declared]
+    assert len(set(names)) == len(names)
+    assert all(isinstance(argument["default_value"], str) and argument["description"] for argument in declared)
+    used = {configuration.given["name"] for configuration in found(description, "LaunchConfiguration")}
+    assert used <= set(names), "what is not declared has no value"
+    for include in found(description, "IncludeLaunchDescription"):
+        (source,) = found(include, "PythonLaunchDescriptionSource")
+        assert Path(source.given["launch_file_path"]) == ROOT / "launch" / "policy.launch.py"
+        assert set(include.given["launch_arguments"]) <= set(POLICY.arguments)
+    started = [node.given["executable"] for node in found(description, "Node", "LifecycleNode")]
+    ours = {"policy": [POLICY], "simulation": [SIMULATOR], "record": [RECORDER], "robot": []}
+    own = [process.executable for process in ours[path.name.partition(".")[0]]]
+    assert [name for name in started if name != "spawner"] == own
 
 
 def test_launch_files_build_where_launch_is_installed() -> None:

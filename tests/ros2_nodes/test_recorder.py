@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import WrenchStamped
+from geometry_msgs.msg import PoseStamped, WrenchStamped
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rosbags.rosbag2 import Writer
@@ -57,6 +57,15 @@ state:
     tolerance_s: 0.005
     max_age_s: 2.0
     dimensions: {elbow: {unit: rad}, opening: {unit: "1", joint: finger, scale: -2.0, offset: 1.0}}
+  tool:
+    topic: /tool_pose
+    type: geometry_msgs/msg/PoseStamped
+    frame: base
+    reliability: reliable
+    depth: 20
+    tolerance_s: 0.005
+    max_age_s: 2.0
+    dimensions: {height: {unit: m, joint: position.z}, forward: {unit: "1", joint: x_axis.x}}
 action:
   arm:
     topic: /trajectory
@@ -77,6 +86,7 @@ streams:
 """
 TOPICS = {
     "/front": CompressedImage, "/joint_states": JointState, "/trajectory": JointTrajectory, "/wrench": WrenchStamped,
+    "/tool_pose": PoseStamped,
 }  # fmt: skip
 
 
@@ -156,8 +166,12 @@ class Operator:
             stamp_ns = start_ns + i * PERIOD_NS
             self.pause(max(0.0, (stamp_ns - time.time_ns()) / 1e9))
             state = np.array([random.uniform(-1, 1), 0.5], np.float32)
-            joints = vector_to_joint_state(state, self._robot.state_dimensions, stamp_ns)
+            joints = vector_to_joint_state(state, self._robot.state[0].dimensions, stamp_ns)
             self._publishers["/joint_states"].publish(change(i, joints))
+            pose = PoseStamped()
+            pose.header.stamp, pose.header.frame_id = ns_to_time(stamp_ns), "base"
+            pose.pose.position.z, pose.pose.orientation.w = 0.1 * i, 1.0
+            self._publishers["/tool_pose"].publish(pose)
             for sample in (0, 1):
                 wrench = WrenchStamped()
                 wrench.header.stamp = ns_to_time(stamp_ns - (1 - sample) * PERIOD_NS // 2)
@@ -252,6 +266,7 @@ def test_a_live_recording_and_a_bag_of_it_give_the_same_episode(bench: Bench, tm
     assert (found.task, found.instruction, found.success) == (expected.task, expected.instruction, True)
     np.testing.assert_array_equal(found.images["front"], expected.images["front"])
     np.testing.assert_array_equal(found.state, expected.state)
+    np.testing.assert_allclose(found.state[:, 2:], [[0.1 * i, 1.0] for i in range(10)], atol=1e-6)
     np.testing.assert_array_equal(found.actions, expected.actions)
     assert len(np.unique(found.actions, axis=0)) == 10
     np.testing.assert_array_equal(found.streams["wrench"], expected.streams["wrench"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import rclpy
 import yaml
+from launch_stand_ins import described, found, is_true
 from rclpy.context import Context
 
 from ros2_nodes.parameters import POLICY_PARAMETERS, declare, value_of
@@ -29,6 +30,8 @@ def constants() -> dict[str, Any]:
 def test_controllers_move_the_joints_of_the_robot_file_in_its_order(constants: dict[str, Any]) -> None:
     robot = read_robot(config_directory() / constants["ROBOT_FILE"])
     document = yaml.safe_load((config_directory() / constants["CONTROLLERS_FILE"]).read_text())
+    assert all(name.startswith("/**/") for name in document)  # a plain name is refused in a namespace
+    document = {name.removeprefix("/**/"): section for name, section in document.items()}
     manager = document["controller_manager"]["ros__parameters"]
     names = [name for listeners in constants["CONTROLLERS"].values() for name in listeners]
     joints = {name: document[name]["ros__parameters"]["joints"] for name in names}
@@ -47,6 +50,34 @@ def test_the_launch_file_offers_what_the_parameter_has(constants: dict[str, Any]
     assert set(constants["CONTROLLERS"]) == set(output.choices)
     assert {"output", "dry_run"} <= set(POLICY.arguments)
     assert LAUNCH_FILE.with_name("policy.launch.py").is_file()
+
+
+def test_the_policy_gets_every_argument_and_lives_in_the_namespace(
+    constants: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = described(LAUNCH_FILE, monkeypatch)
+    (group,) = found(description, "GroupAction")
+    actions = [action.kind for action in group.given["actions"]]
+    assert actions == ["PushRosNamespace", "SetRemap", "SetRemap", "Node", "Node", "IncludeLaunchDescription"]
+    handed_on = group.given["actions"][-1].given["launch_arguments"]
+    assert {name: value.given["name"] for name, value in handed_on.items()} == {n: n for n in POLICY.arguments}
+    assert [remap.given["src"] for remap in found(group, "SetRemap")] == list(constants["TOPICS"])
+    defaults = {a.given["name"]: a.given["default_value"] for a in found(description, "DeclareLaunchArgument")}
+    assert defaults["robot_file"] == str(config_directory() / constants["ROBOT_FILE"])
+
+
+@pytest.mark.parametrize("dry_run", ["False", "true"])
+@pytest.mark.parametrize("output", ["trajectory", "commands"])
+def test_the_controllers_of_the_output_are_started_and_none_in_a_dry_run(
+    output: str, dry_run: str, constants: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = [
+        node.given["arguments"]
+        for node in found(described(LAUNCH_FILE, monkeypatch), "Node")
+        if is_true(node.given["condition"], {"output": output, "dry_run": dry_run})
+    ]
+    parameters = ["--param-file", str(config_directory() / constants["CONTROLLERS_FILE"])]
+    assert started == ([[*constants["CONTROLLERS"][output], *parameters]] if dry_run == "False" else [])
 
 
 @pytest.mark.parametrize("namespace", ["", "/left/arm"])

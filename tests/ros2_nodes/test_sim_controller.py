@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicHermiteSpline
 from scripted_policy_node import TABLETOP
 from toy_simulator_node import ToyEnv
 
 from ros2_nodes.conversions import chunk_to_trajectory
-from ros2_nodes.sim_controller import commands_to_position, requested_chunk
+from ros2_nodes.sim_controller import SimulatedController, commands_to_position, requested_chunk, requested_velocities
 from ros2_nodes.sim_episode import SimulatedEpisode
 from vla_policy.control.messages import MessageError, time_to_ns
 from vla_policy.control.robot_file import read_robot
@@ -93,6 +94,49 @@ def test_a_trajectory_that_starts_later_takes_over_at_once_and_reaches_its_point
     way = arm.run(4)
     assert way[2:] == [1.0, 1.1]
     assert start < way[0] < way[1] < 1.0
+
+
+def test_positions_alone_are_joined_by_straight_lines_and_velocities_by_cubics() -> None:
+    points, times_s = np.array([[0.1], [0.3], [0.2]], np.float32), np.array([0.0, 0.1, 0.2, 0.3])
+    velocities = np.array([[1.5], [0.4], [0.0]])
+    straight, curved = (SimulatedController(np.zeros(1, np.float32)) for _ in range(2))
+    chunk = ActionChunk(points, START_NS / 1e9, 0.1)
+    assert straight.replace(chunk, None, START_NS) == curved.replace(chunk, velocities, START_NS) == 0
+    positions = np.concatenate([[[0.0]], points])
+    spline = CubicHermiteSpline(times_s, positions, np.concatenate([[[0.0]], velocities]))
+    for since_s in np.linspace(0.0, 0.3, 31):
+        t_ns = START_NS + round(since_s * 1e9)
+        assert straight.position(t_ns)[0] == pytest.approx(np.interp(since_s, times_s, positions[:, 0]), abs=1e-6)
+        assert curved.position(t_ns)[0] == pytest.approx(spline(since_s)[0], abs=1e-6)
+    assert straight.position(START_NS + DT_NS) == curved.position(START_NS + DT_NS) == points[0]
+
+
+def test_a_trajectory_with_velocities_goes_on_with_the_speed_of_the_one_it_replaces() -> None:
+    ramp = ActionChunk(np.array([[0.1], [0.2], [0.3]], np.float32), START_NS / 1e9, 0.1)
+    controller = SimulatedController(np.zeros(1, np.float32))
+    controller.replace(ramp, None, START_NS)
+    now_ns = START_NS + DT_NS // 2
+    controller.replace(ramp, np.array([[1.0], [1.0], [0.0]]), now_ns)
+    for step in range(10):  # 1 rad/s before and after: nothing changes
+        assert controller.position(now_ns + step * 10_000_000)[0] == pytest.approx(0.05 + 0.01 * step, abs=1e-6)
+
+
+def test_velocities_are_read_by_name_and_scale_and_have_to_end_at_rest() -> None:
+    dimensions = [replace(d, scale=-2.0, offset=1.0) for d in ROBOT.action_dimensions]
+    message = chunk_to_trajectory(ActionChunk(np.zeros((2, 7), np.float32), 5.0, 0.1), dimensions, START_NS)
+    assert requested_velocities(message, dimensions) is None
+    message.joint_names = list(message.joint_names)[::-1]
+    message.points[0].velocities = [float(i) for i in range(7)]
+    with pytest.raises(MessageError, match="7 velocities in every row"):
+        requested_velocities(message, dimensions)
+    message.points[1].velocities = [0.0] * 7
+    velocities = requested_velocities(message, dimensions)
+    assert velocities is not None
+    np.testing.assert_array_equal(velocities, [[-2.0 * i for i in range(6, -1, -1)], [0.0] * 7])
+    for last, words in ((0.5, "must be at rest"), (float("nan"), "finite")):
+        message.points[1].velocities = [last] * 7
+        with pytest.raises(MessageError, match=words):
+            requested_velocities(message, dimensions)
 
 
 def test_a_trajectory_of_the_episode_before_is_not_followed(arm: Arm) -> None:

@@ -48,7 +48,7 @@ def test_what_comes_late_is_executed_on_time(name: str, delay_s: float) -> None:
     assert policy.asked_s == pytest.approx([0.0, 0.6, 1.2, 1.8, 2.4])
     assert len(runner.latencies_ms) == 5
     assert [jump.position for jump in runner.seam_jumps] == pytest.approx([0.0] * 4, abs=1e-6)
-    if name == "realtime_chunking":
+    if name == "real_time_chunking":
         assert policy.prefixes[0] is None
         for t0_s, prefix in zip(policy.asked_s[1:], policy.prefixes[1:], strict=True):
             assert prefix is not None
@@ -60,10 +60,10 @@ def test_what_comes_late_is_executed_on_time(name: str, delay_s: float) -> None:
 
 def test_a_new_question_waits_for_the_answer_to_the_last() -> None:
     policy = ClockPolicy()
-    run(policy, ExecutionConfig("ensembling", 0.3, execute_steps=1), steps=10)
+    run(policy, ExecutionConfig("temporal_ensembling", 0.3, execute_steps=1), steps=10)
     assert policy.asked_s == pytest.approx([0.0, 0.3, 0.6, 0.9])
     policy = ClockPolicy()
-    run(policy, ExecutionConfig("ensembling", 0.0, execute_steps=1), steps=5)
+    run(policy, ExecutionConfig("temporal_ensembling", 0.0, execute_steps=1), steps=5)
     assert policy.asked_s == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
 
 
@@ -71,7 +71,7 @@ def test_seam_jumps_are_those_of_the_chunks() -> None:
     runner, _ = run(ClockPolicy(offset=0.25), ExecutionConfig("synchronous", 0.1))
     assert [jump.position for jump in runner.seam_jumps] == pytest.approx([0.25] * 4, abs=1e-5)
     assert [jump.velocity for jump in runner.seam_jumps] == pytest.approx([0.0] * 4, abs=1e-4)
-    ensembled, _ = run(ClockPolicy(offset=0.25), ExecutionConfig("ensembling", 0.1))
+    ensembled, _ = run(ClockPolicy(offset=0.25), ExecutionConfig("temporal_ensembling", 0.1))
     assert all(jump.position < 0.13 for jump in ensembled.seam_jumps)
 
 

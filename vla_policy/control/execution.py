@@ -68,8 +68,8 @@ class Synchronous:
 
 EXECUTIONS: dict[str, Callable[[], ChunkExecution]] = {
     "synchronous": Synchronous,
-    "ensembling": TemporalEnsembling,
-    "realtime_chunking": RealTimeChunking,
+    "temporal_ensembling": TemporalEnsembling,
+    "real_time_chunking": RealTimeChunking,
 }
 
 

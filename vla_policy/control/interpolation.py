@@ -64,6 +64,15 @@ class Trajectory:
         """Returns the trajectory that stands at a position and ends at `t_ns`."""
         return cls(np.array([t_ns], np.int64), position[None], np.zeros(len(position)))
 
+    @classmethod
+    def through(
+        cls, times_ns: Int64[np.ndarray, " n"], points: Float32[np.ndarray, "n a"], slopes: Float64[np.ndarray, "n a"]
+    ) -> Trajectory:
+        """Returns the cubic Hermite curve with these velocities at its points, per second; it may overshoot them."""
+        curve = cls(times_ns, points, slopes[0])
+        object.__setattr__(curve, "slopes", slopes)
+        return curve
+
     def position(self, t_ns: int) -> Float32[np.ndarray, " a"]:
         """Returns the position at a time, (a,) float32; at a point's time it is the point, bit for bit."""
         nearest = int(np.abs(self.times_ns - t_ns).argmin())
@@ -113,6 +122,42 @@ class Trajectory:
         start, end = p[:-1][segments], p[1:][segments]
         m0, m1 = (s[segments] * durations_s for s in (self.slopes[:-1], self.slopes[1:]))
         return 2 * (start - end) + m0 + m1, 3 * (end - start) - 2 * m0 - m1, m0, start
+
+
+@dataclass(frozen=True)
+class LinearTrajectory:
+    """Straight lines through points, standing at the first before it and at the last after it.
+
+    Args:
+        times_ns: (n,) int64, strictly increasing, in nanoseconds.
+        points: (n, a) float32, SI units.
+    """
+
+    times_ns: Int64[np.ndarray, " n"]
+    points: Float32[np.ndarray, "n a"]
+
+    def position(self, t_ns: int) -> Float32[np.ndarray, " a"]:
+        """Returns the position at a time, (a,) float32; at a point's time it is the point, bit for bit."""
+        nearest = int(np.abs(self.times_ns - t_ns).argmin())
+        index = self._segment(t_ns)
+        if abs(int(self.times_ns[nearest]) - t_ns) <= TIME_TOLERANCE_NS or index is None:
+            return self.points[nearest].copy()
+        since_s = (t_ns - int(self.times_ns[index])) / 1e9
+        return (self.points[index] + since_s * self.velocity(t_ns)).astype(np.float32)
+
+    def velocity(self, t_ns: int) -> Float64[np.ndarray, " a"]:
+        """Returns the velocity at a time, (a,) float64 per second; 0 before the first point and after the last."""
+        index = self._segment(t_ns)
+        if index is None:
+            return np.zeros(self.points.shape[1])
+        before, after = self.points[index : index + 2].astype(np.float64)
+        return (after - before) / (int(self.times_ns[index + 1] - self.times_ns[index]) / 1e9)
+
+    def _segment(self, t_ns: int) -> int | None:
+        """Returns the index of the point before a time, None before the first point and from the last on."""
+        if not self.times_ns[0] <= t_ns < self.times_ns[-1]:
+            return None
+        return int(np.searchsorted(self.times_ns, t_ns, side="right")) - 1
 
 
 def _within(share: np.ndarray) -> np.ndarray:

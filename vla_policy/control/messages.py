@@ -6,16 +6,18 @@ The functions take whatever has the fields of the message: rclpy's messages in a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from vla_policy.control.images import ImageError, decode_file, decode_pixels, fit_to
-from vla_policy.control.robot import COMPRESSED_IMAGE, Camera, Dimension
+from vla_policy.control.robot import COMPRESSED_IMAGE, POSE, POSE_PARTS, Camera, Dimension, StateChannel
 from vla_policy.types import ActionChunk
 
 _UNIFORM_NS = 1_000  # points of a trajectory may be this far from equal spacing
+_UNIT_LENGTH = 1e-3  # a quaternion may be this far from length 1
 
 
 @runtime_checkable
@@ -80,6 +82,17 @@ class WrenchMessage(Protocol):
 
 
 @runtime_checkable
+class PoseMessage(Protocol):
+    """``geometry_msgs/msg/PoseStamped``."""
+
+    @property
+    def header(self) -> Any: ...  # noqa: D102
+
+    @property
+    def pose(self) -> Any: ...  # noqa: D102
+
+
+@runtime_checkable
 class TrajectoryMessage(Protocol):
     """``trajectory_msgs/msg/JointTrajectory``."""
 
@@ -132,6 +145,48 @@ def joint_state_to_vector(message: JointStateMessage, dimensions: Sequence[Dimen
     return _ordered(list(message.name), [list(message.position)], dimensions, "joint state")[0]
 
 
+def state_to_vector(message: JointStateMessage | PoseMessage, channel: StateChannel) -> Float32[np.ndarray, " s"]:
+    """Returns the dimensions of a state channel in its order and units, (s,) float32.
+
+    Args:
+        message: of the type that the robot file gives the channel.
+        channel: what the robot file says.
+
+    Raises:
+        MessageError: a value is missing or not finite, or the message is a pose in another frame.
+    """
+    if channel.source.type == POSE:
+        return pose_to_vector(message, channel.dimensions, channel.frame)  # type: ignore[arg-type]
+    return joint_state_to_vector(message, channel.dimensions)  # type: ignore[arg-type]
+
+
+def pose_to_vector(
+    message: PoseMessage, dimensions: Sequence[Dimension], frame: str | None
+) -> Float32[np.ndarray, " s"]:
+    """Returns parts of a pose, named as in `POSE_PARTS`, in the order and units of `dimensions`, (s,) float32.
+
+    Args:
+        message: position in metres, orientation as a unit quaternion.
+        dimensions: what is wanted of it.
+        frame: the coordinate frame that it must be in.
+
+    Raises:
+        MessageError: another frame, an orientation that is no unit quaternion, or a value that is not finite.
+    """
+    if message.header.frame_id != frame:
+        raise MessageError(f"a pose must be in the frame {frame!r}; it is in {message.header.frame_id!r}")
+    place, turn = message.pose.position, message.pose.orientation
+    quaternion = np.array([turn.x, turn.y, turn.z, turn.w], np.float64)
+    length = float(np.linalg.norm(quaternion))
+    if not abs(length - 1.0) <= _UNIT_LENGTH:
+        raise MessageError(f"the orientation of a pose must be a quaternion of length 1; its length is {length:.4f}")
+    x, y, z, w = quaternion / length
+    values = [place.x, place.y, place.z]
+    values += [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)]
+    values += [2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)]
+    return _ordered(list(POSE_PARTS), [values], dimensions, "pose")[0]
+
+
 def wrench_to_vector(message: WrenchMessage, dimensions: Sequence[Dimension]) -> Float32[np.ndarray, " d"]:
     """Returns parts of a wrench, named force.x .. torque.z, in the order and units of `dimensions`, (d,) float32.
 
@@ -164,14 +219,33 @@ def trajectory_to_chunk(message: TrajectoryMessage, dimensions: Sequence[Dimensi
     return ActionChunk(actions, t0_s=time_to_ns(message.header.stamp) / 1e9, dt_s=dt_ns / 1e9)
 
 
+def trajectory_velocities(
+    message: TrajectoryMessage, dimensions: Sequence[Dimension]
+) -> Float64[np.ndarray, "k a"] | None:
+    """Returns the velocities at a trajectory's points, (k, a) float64 SI units per second; None: it has none.
+
+    Raises:
+        MessageError: some points have velocities and others not, missing names, or values that are not finite.
+    """
+    rows = [list(point.velocities) for point in message.points]
+    if not any(rows):
+        return None
+    unmoved = [replace(dimension, offset=0.0) for dimension in dimensions]
+    return _ordered(list(message.joint_names), rows, unmoved, "trajectory", "velocities").astype(np.float64)
+
+
 def _ordered(
-    names: Sequence[str], rows: Sequence[Sequence[float]], dimensions: Sequence[Dimension], what: str
+    names: Sequence[str],
+    rows: Sequence[Sequence[float]],
+    dimensions: Sequence[Dimension],
+    what: str,
+    numbers: str = "positions",
 ) -> Float32[np.ndarray, "n d"]:
     missing = [d.joint for d in dimensions if names.count(d.joint) != 1]
     if missing:
         raise MessageError(f"a {what} must name {', '.join(missing)} once; it names {', '.join(names) or 'nothing'}")
     if any(len(row) != len(names) for row in rows):
-        raise MessageError(f"a {what} with {len(names)} names needs {len(names)} positions in every row")
+        raise MessageError(f"a {what} with {len(names)} names needs {len(names)} {numbers} in every row")
     index = [names.index(d.joint) for d in dimensions]
     values = np.array(rows, np.float64)[:, index] * [d.scale for d in dimensions] + [d.offset for d in dimensions]
     with np.errstate(over="ignore"):

@@ -13,6 +13,7 @@ from vla_policy.control.alignment import camera_input, state_input
 from vla_policy.control.messages import (
     joint_state_to_vector,
     picture_of,
+    state_to_vector,
     time_to_ns,
     trajectory_to_chunk,
     wrench_to_vector,
@@ -45,7 +46,7 @@ def recorded_topics(robot: Robot) -> dict[str, RecordedTopic]:
         read = partial(picture_of, camera=camera)
         takes.append((camera.source.topic, camera.source.type, _observe(camera_input(camera.name), read)))
     for channel in robot.state:
-        read = partial(joint_state_to_vector, dimensions=channel.dimensions)
+        read = partial(state_to_vector, channel=channel)
         takes.append((channel.source.topic, channel.source.type, _observe(state_input(channel.name), read)))
     takes += [(stream.source.topic, stream.source.type, _sample(stream)) for stream in robot.streams]
     commanded = {channel.topic: channel.type for channel in robot.action}

@@ -12,8 +12,15 @@ from vla_policy.embodiment import Channel, Embodiment
 
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 WRENCH = "geometry_msgs/msg/WrenchStamped"
+JOINT_STATE, POSE = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseStamped"
 UNITS = ("rad", "m", "s", "1")
 SIGNAL_UNITS = (*UNITS, "rad/s", "m/s", "N", "Nm")  # of what is recorded but never commanded
+
+# What a pose says, with its unit: the position, and the directions of its x and y axes in its frame. These are the
+# first two columns of the rotation matrix, a representation without jumps (Zhou et al., arXiv 1812.07035).
+POSE_PARTS = {f"position.{axis}": "m" for axis in "xyz"} | {
+    f"{direction}_axis.{axis}": "1" for direction in "xy" for axis in "xyz"
+}
 
 
 @dataclass(frozen=True)
@@ -107,11 +114,19 @@ class ActionDimension(Dimension):
 
 @dataclass(frozen=True)
 class StateChannel:
-    """Dimensions of the state that come in one message."""
+    """Dimensions of the state that come in one message.
+
+    Args:
+        name: name of the channel.
+        source: how its messages arrive.
+        dimensions: in order. A pose names its parts as `POSE_PARTS` does.
+        frame: coordinate frame that a pose must be in; None for joint states.
+    """
 
     name: str
     source: Source
     dimensions: tuple[Dimension, ...]
+    frame: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vla_policy.config import nearest
 from vla_policy.control.images import FITS
 from vla_policy.control.located_yaml import YamlSection
 from vla_policy.control.robot import (
     COMPRESSED_IMAGE,
     IMAGE,
+    JOINT_STATE,
+    POSE,
+    POSE_PARTS,
     SIGNAL_UNITS,
     UNITS,
     WRENCH,
@@ -25,9 +29,9 @@ from vla_policy.control.robot import (
 )
 
 CAMERA_TYPES = (IMAGE, COMPRESSED_IMAGE)
-STATE_TYPES = ("sensor_msgs/msg/JointState",)
+STATE_TYPES = (JOINT_STATE, POSE)
 ACTION_TYPES = ("trajectory_msgs/msg/JointTrajectory",)
-STREAM_TYPES = (*STATE_TYPES, WRENCH)
+STREAM_TYPES = (JOINT_STATE, WRENCH)
 CONTROL_MODES = ("joint_position",)
 _TOPIC = re.compile(r"(~?/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)  # design.ros2.org/articles/topic_and_service_names
 
@@ -154,12 +158,25 @@ def _camera(name: str, section: YamlSection) -> Camera:
 
 
 def _state(name: str, section: YamlSection) -> StateChannel:
-    section.allow(*_SOURCE_KEYS, "dimensions")
+    source = _source(section, STATE_TYPES)
+    is_pose = source.type == POSE
+    section.allow(*_SOURCE_KEYS, "dimensions", *(["frame"] if is_pose else []))
     dimensions = []
     for key, part in section.sections("dimensions").items():
         part.allow("joint", "unit", "scale", "offset")
         dimensions.append(_dimension(key, part))
-    return StateChannel(name, _source(section, STATE_TYPES), tuple(dimensions))
+        if is_pose:
+            _require_part(dimensions[-1], part)
+    return StateChannel(name, source, tuple(dimensions), section.text("frame") if is_pose else None)
+
+
+def _require_part(dimension: Dimension, section: YamlSection) -> None:
+    unit = POSE_PARTS.get(dimension.joint)
+    if unit is None:
+        known = f"{', '.join(POSE_PARTS)}{nearest(dimension.joint, POSE_PARTS)}"
+        raise section.error("joint", f"a pose has no {dimension.joint!r}; it has: {known}")
+    if dimension.unit != unit:
+        raise section.error("unit", f"{dimension.joint} is in {unit!r}; got {dimension.unit!r}")
 
 
 def _stream(name: str, section: YamlSection) -> StreamChannel:

@@ -18,9 +18,9 @@ def chunk(t0_s: float, actions: np.ndarray | list[float]) -> ActionChunk:
 
 
 def test_an_unknown_way_is_named() -> None:
-    assert set(EXECUTIONS) == {"synchronous", "ensembling", "realtime_chunking"}
-    with pytest.raises(ValueError, match=r"'realtime_chunkng'.*did you mean 'realtime_chunking'"):
-        build_execution("realtime_chunkng")
+    assert set(EXECUTIONS) == {"synchronous", "temporal_ensembling", "real_time_chunking"}
+    with pytest.raises(ValueError, match=r"'real_time_chunkng'.*did you mean 'real_time_chunking'"):
+        build_execution("real_time_chunkng")
 
 
 @pytest.mark.parametrize("name", EXECUTIONS)

@@ -386,7 +386,7 @@ def test_a_hold_has_no_velocity() -> None:
 
 def test_another_instruction_voids_the_plan() -> None:
     arguments = {"execute_steps": 6, "max_horizon_s": 0.8, "max_observation_age_s": 0.5}
-    plan = Planner(ROBOT, now_ns=0, execution=build_execution("realtime_chunking"), **arguments)
+    plan = Planner(ROBOT, now_ns=0, execution=build_execution("real_time_chunking"), **arguments)
     plan.instruct("go")
     job = ask(plan, SECOND)
     assert job.prefix is None

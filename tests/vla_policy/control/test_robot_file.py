@@ -151,3 +151,43 @@ def test_the_ros2_control_example_turns_the_gripper_around() -> None:
     for dimension in (robot.state_dimensions[-1], robot.action_dimensions[-1]):
         angles = np.array([0.0, 0.8])
         np.testing.assert_allclose(dimension.scale * angles + dimension.offset, [1.0, 0.0])
+
+
+POSE = """  tool:
+    topic: /tool_pose
+    type: geometry_msgs/msg/PoseStamped
+    frame: base_link
+    tolerance_s: 0.02
+    max_age_s: 0.35
+    dimensions: {height: {unit: m, joint: position.z}, forward: {unit: "1", joint: x_axis.x}}
+"""
+
+
+def with_pose(directory: Path, old: str = "", new: str = "") -> Path:
+    path = directory / "robot.yaml"
+    path.write_text(TABLETOP.read_text().replace("\naction:\n", f"\n{POSE.replace(old, new)}\naction:\n", 1))
+    return path
+
+
+def test_a_state_channel_may_be_a_pose(tmp_path: Path) -> None:
+    robot = read_robot(with_pose(tmp_path))
+    assert robot.state[-1].frame == "base_link"
+    assert robot.embodiment.state.names[-2:] == ("height", "forward")
+    assert robot.embodiment.state.units[-2:] == ("m", "1")
+    np.testing.assert_array_equal(robot.measured(np.arange(9, dtype=np.float32)), np.arange(7, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("joint: position.z", "joint: positon.z", "a pose has no 'positon.z'.*did you mean 'position.z'"),
+        (", joint: position.z", "", "a pose has no 'height'"),
+        ("unit: m", "unit: rad", "position.z is in 'm'; got 'rad'"),
+        ("    frame: base_link\n", "", "frame"),
+        ("geometry_msgs/msg/PoseStamped", "sensor_msgs/msg/JointState", "frame"),
+        ("geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseStampd", "did you mean 'geometry_msgs/msg/PoseStamp"),
+    ],
+)
+def test_mistakes_in_a_pose_are_pointed_at(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"state.tool.*{words}"):
+        read_robot(with_pose(tmp_path, old, new))
