@@ -2,7 +2,7 @@
 
 python benchmarks/metaworld_peers.py train act --out runs/act --minutes 120
 python benchmarks/metaworld_peers.py eval act --checkpoint runs/act/checkpoint
-python benchmarks/metaworld_peers.py eval act_ensembled --checkpoint runs/act/checkpoint --execution ensembling
+python benchmarks/metaworld_peers.py eval act_ensembled --checkpoint runs/act/checkpoint --execution temporal_ensembling
 python benchmarks/metaworld_peers.py train diffusion_policy_small --out runs/diffusion --minutes 120
 python benchmarks/metaworld_peers.py eval diffusion_policy_small --checkpoint runs/diffusion/checkpoint
 python benchmarks/metaworld_peers.py eval ours --checkpoint runs/ours_120/checkpoint
@@ -158,7 +158,7 @@ def evaluate(
     episodes: int = 10,
     seed_blocks: int = 3,
     parts: tuple[Part, ...] = PARTS,
-    execution: Literal["synchronous", "ensembling"] = "synchronous",
+    execution: Literal["synchronous", "temporal_ensembling"] = "synchronous",
     processes: int = 2,
     work: Path = Path("outputs/metaworld"),
     out: Path = RESULTS,
@@ -172,7 +172,7 @@ def evaluate(
         episodes: layouts per task and block.
         seed_blocks: blocks of layouts.
         parts: which parts to evaluate; a part that is not named still counts when it was finished before.
-        execution: "ensembling" asks at every step and averages the chunks, as ACT's authors do for smoother motion.
+        execution: "temporal_ensembling" asks at every step and averages the chunks, as ACT's authors do for smoother motion.
         processes: worker processes.
         work: where the episodes are kept, in a directory per checkpoint and execution.
         out: directory of the result file.
