@@ -172,7 +172,8 @@ def evaluate(
         episodes: layouts per task and block.
         seed_blocks: blocks of layouts.
         parts: which parts to evaluate; a part that is not named still counts when it was finished before.
-        execution: "temporal_ensembling" asks at every step and averages the chunks, as ACT's authors do for smoother motion.
+        execution: "temporal_ensembling" asks at every step and averages the chunks, as ACT's authors do for smoother
+            motion.
         processes: worker processes.
         work: where the episodes are kept, in a directory per checkpoint and execution.
         out: directory of the result file.
