@@ -264,5 +264,6 @@ def test_a_pose_is_part_of_the_state_and_one_in_another_frame_is_not(tmp_path: P
         host.pose.header.frame_id = "camera"
         host.show_in_vain()
         assert host.words["state tool refused"] == "1"
-        words = host.diagnosed(lambda words: words.get("holds input_gap") == "1", "the lost pose to be told")
-        assert "state tool" in words["last_hold"] and "/tool_pose" in words["last_hold"]
+        assert host.status.level == DiagnosticStatus.WARN
+        assert host.status.message.startswith("holding: state tool: last message")
+        assert "/joint_states" not in host.status.message
