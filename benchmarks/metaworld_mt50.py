@@ -50,6 +50,7 @@ def measure(
         raise ValueError("--checkpoint names the policy to evaluate")
     facts = {
         "checkpoint": policy.checkpoint_id,
+        "execute_steps": policy.execute_steps,
         "parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
         "protocol": protocol(base, pixels=image_size(policy), seed_blocks=seed_blocks),
         "training": training_facts(read_meta(checkpoint)),
@@ -58,8 +59,9 @@ def measure(
     def write(finished: dict[Part, list[EpisodeResult]]) -> None:
         write_result("metaworld", {**facts, **figures(finished, seed_blocks=seed_blocks)}, out)
 
-    directory = work / policy.checkpoint_id
-    evaluate_parts(base, parts, directory, policy=policy.checkpoint_id, processes=processes, on_part=write)
+    # The identifier is that of the weights; how many steps are executed can be changed beside them.
+    name = f"{policy.checkpoint_id}-{policy.execute_steps}"
+    evaluate_parts(base, parts, work / name, policy=name, processes=processes, on_part=write)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,9 @@ class ModelConfig:
     keypoints: int = 16
     # The coarse features are pooled to region_grid x region_grid tokens.
     region_grid: int = 2
+    # The vector by which the words steer the encoders is brought to unit variance. Without it the vector can grow in a
+    # long training until it drowns the picture; the policies shipped so far were trained without.
+    normalize_condition: bool = True
     # Width of the action expert; a multiple of expert_heads.
     expert_width: int = 128
     # Attention heads of the action expert.
