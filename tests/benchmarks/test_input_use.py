@@ -6,7 +6,7 @@ from vla_policy.types import Observation
 
 
 def test_one_input_at_a_time_is_another_samples() -> None:
-    from input_use import swapped
+    from input_use import swapped  # pyright: ignore[reportMissingImports]
 
     size = 3
     observation = Observation(
