@@ -186,12 +186,14 @@ def evaluate(
     env = MetaWorldEnv(image_size(policy))
     env.close()
     policy.embodiment.require_match(env.embodiment, mine=policy.what, theirs="environment metaworld")
+    execute_steps = how.execute_steps or policy.execute_steps
+    kept_as = f"{policy.checkpoint_id}-{execution}-{execute_steps}"  # the identifier is that of the weights alone
     facts = {
         **describe_run(),
         "checkpoint": policy.checkpoint_id,
         "parameters": sum(parameter.numel() for parameter in policy.model.parameters()),
         "execution": execution,
-        "execute_steps": how.execute_steps or policy.execute_steps,
+        "execute_steps": execute_steps,
         "protocol": protocol(base, pixels=image_size(policy), seed_blocks=seed_blocks),
         "training": training_facts(policy.meta if isinstance(policy, PeerPolicy) else read_meta(checkpoint)),
     }
@@ -203,8 +205,8 @@ def evaluate(
     evaluate_parts(
         base,
         parts,
-        work / f"{policy.checkpoint_id}-{execution}",
-        policy=policy.checkpoint_id,
+        work / kept_as,
+        policy=kept_as,
         processes=processes,
         on_part=write,
         evaluator=PeerEvaluator if peer else Evaluator,
