@@ -147,7 +147,7 @@ def train(
         descriptions={},
         resume=resume,
         meta=meta,
-        make_optimizer=lambda model, config: _adamw(model, config, recipe.betas),
+        make_optimizers=lambda model, config: [_adamw(model, config, recipe.betas)],
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from vla_policy.embodiment import Embodiment
 
 HeadName = Literal["flow", "regression", "bins", "fast"]
+OptimizerName = Literal["adamw", "muon"]
 FusionName = Literal["early", "cross_attention", "late", "hybrid"]
 MINILM_VOCABULARY = 30_522
 
@@ -104,7 +105,9 @@ class LoopConfig:
     steps: int = 6_500
     # Wall-clock budget in minutes instead of `steps`, whose number is then fixed from the throughput of the first ones.
     minutes: float | None = None
-    # Peak learning rate of AdamW.
+    # adamw, or muon for the matrices of linear layers and AdamW for the rest.
+    optimizer: OptimizerName = "adamw"
+    # Peak learning rate, of both.
     learning_rate: float = 1e-3
     # Steps of linear warm-up.
     warmup_steps: int = 300
@@ -161,6 +164,9 @@ class LoopConfig:
 class TrainConfig(LoopConfig):
     """How a policy is trained."""
 
+    # adamw, or muon for the matrices of linear layers and AdamW for the rest: a policy learns as much in a third of the
+    # steps.
+    optimizer: OptimizerName = "muon"
     # Probability that a sample loses one camera; never all of them.
     camera_dropout: float = 0.6
     # How often each camera is the one that is lost, relative to the others; 1 for a camera that is not named.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from vla_policy.cli.reporting import TrainingReport, start_wandb
 from vla_policy.config import LoopConfig
 from vla_policy.interrupt import StopRequest
 from vla_policy.training.checkpoint_manager import CheckpointManager
+from vla_policy.training.optimizers import build_optimizers
 from vla_policy.training.state import STATE_NAME
 from vla_policy.training.trainer import MultimodalTrainer, TrainingCallback, TrainingProgress, TrainingTask
 
@@ -61,7 +62,7 @@ def run_training(
     descriptions: dict[str, str],
     resume: bool,
     meta: dict[str, Any] | None = None,
-    make_optimizer: Callable[[nn.Module, LoopConfig], torch.optim.AdamW] | None = None,
+    make_optimizers: Callable[[nn.Module, LoopConfig], Sequence[torch.optim.Optimizer]] = build_optimizers,
 ) -> int:
     """Trains to the end or until the user stops it, and says where the newest checkpoint is.
 
@@ -76,7 +77,7 @@ def run_training(
         descriptions: key of `identity` -> what to show a reader when it differs.
         resume: go on with the run in `out`.
         meta: facts that the task's checkpoints are saved with, ``trained_s`` (seconds trained so far) among them.
-        make_optimizer: of a model and the configuration; None: the trainer's own.
+        make_optimizers: of a model and the configuration.
 
     Returns:
         0 when the run is finished, 130 when it was stopped.
@@ -94,7 +95,7 @@ def run_training(
             identity=identity,
             descriptions=descriptions,
             callbacks=[report, clock],
-            make_optimizer=make_optimizer,
+            make_optimizers=make_optimizers,
         )
         if resume:
             position = trainer.resume()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def save_state(
     position: Position,
     model: nn.Module,
     average: ExponentialMovingAverage,
-    optimizer: torch.optim.AdamW,
+    optimizers: Sequence[torch.optim.Optimizer],
     identity: dict[str, Any],
     descriptions: dict[str, str],
 ) -> None:
@@ -50,11 +51,11 @@ def save_state(
         position: where the run stands.
         model: its weights.
         average: the moving average of them.
-        optimizer: its moments.
+        optimizers: their moments.
         identity: JSON-ready facts that must be the same when the run goes on.
         descriptions: key of `identity` -> what to show a reader instead, where its value says little.
     """
-    tensors = _named(model, average, optimizer)
+    tensors = _named(model, average, optimizers)
     metadata = {"position": vars(position), "identity": identity, "descriptions": descriptions}
     write_tensors(directory / STATE_NAME, tensors, metadata)
 
@@ -63,7 +64,7 @@ def load_state(
     directory: Path,
     model: nn.Module,
     average: ExponentialMovingAverage,
-    optimizer: torch.optim.AdamW,
+    optimizers: Sequence[torch.optim.Optimizer],
     identity: dict[str, Any],
     descriptions: dict[str, str],
 ) -> Position:
@@ -86,23 +87,18 @@ def load_state(
     ]
     if differences:
         raise CheckpointError(f"{path} belongs to a run with other settings:\n" + "\n".join(differences))
-    copy_weights(_named(model, average, optimizer), source, str(path))
+    copy_weights(_named(model, average, optimizers), source, str(path))
     return Position(**metadata["position"])
 
 
-def start_moments(optimizer: torch.optim.AdamW) -> None:
-    """Gives the optimiser the state that it would make in its first step, so that there always is one to save."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[parameter] = {"step": torch.zeros(())} | moments
-
-
-def _named(model: nn.Module, average: ExponentialMovingAverage, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+def _named(
+    model: nn.Module, average: ExponentialMovingAverage, optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    moments = {parameter: kept for optimizer in optimizers for parameter, kept in optimizer.state.items()}
     tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         tensors[f"model/{name}"] = parameter.detach()
         tensors[f"average/{name}"] = average.average[name]
-        for key, value in optimizer.state[parameter].items():
+        for key, value in moments[parameter].items():
             tensors[f"optimizer/{key}/{name}"] = value
     return tensors

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from vla_policy.config import LoopConfig
 from vla_policy.precision import autocast
 from vla_policy.training.ema import ExponentialMovingAverage
+from vla_policy.training.optimizers import build_optimizers, start_moments
 from vla_policy.training.schedule import WarmupCosineScheduler
-from vla_policy.training.state import Position, load_state, save_state, start_moments
+from vla_policy.training.state import Position, load_state, save_state
 
 Batch = TypeVar("Batch")
 BatchT = TypeVar("BatchT", contravariant=True)
@@ -88,7 +89,7 @@ class TrainingCallback:
 
 
 class MultimodalTrainer(Generic[Batch]):
-    """AdamW with warm-up and cosine, accumulation, clipping, bf16 autocast and EMA; resumes bit-exactly on one machine.
+    """Muon or AdamW with warm-up and cosine, accumulation, clipping, bf16 autocast and EMA; resumes bit-exactly on one machine.
 
     Args:
         task: model and loss.
@@ -97,7 +98,7 @@ class MultimodalTrainer(Generic[Batch]):
         identity: JSON-ready facts that must be the same when the run is resumed.
         descriptions: key of `identity` -> what to show a reader when it differs, where its value says little.
         callbacks: called in this order.
-        make_optimizer: of a model and the configuration.
+        make_optimizers: of a model and the configuration.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class MultimodalTrainer(Generic[Batch]):
         identity: dict[str, Any],
         descriptions: dict[str, str] | None = None,
         callbacks: Sequence[TrainingCallback] = (),
-        make_optimizer: Callable[[nn.Module, LoopConfig], torch.optim.AdamW] | None = None,
+        make_optimizers: Callable[[nn.Module, LoopConfig], Sequence[torch.optim.Optimizer]] = build_optimizers,
     ) -> None:
         self.task = task
         self.config = config
@@ -120,8 +121,8 @@ class MultimodalTrainer(Generic[Batch]):
         self.model = task.model
         self.device = next(self.model.parameters()).device
         self.average = ExponentialMovingAverage(self.model, config.ema_decay)
-        self.optimizer = (make_optimizer or _optimizer)(self.model, config)
-        start_moments(self.optimizer)
+        self.optimizers = make_optimizers(self.model, config)
+        start_moments(self.optimizers)
         self.scheduler = WarmupCosineScheduler(config.learning_rate, config.warmup_steps, config.final_learning_rate)
         self.position = Position(0, config.steps if config.minutes is None else None, 0.0)
         self._checkpoint_step: int | None = None
@@ -132,8 +133,8 @@ class MultimodalTrainer(Generic[Batch]):
         Raises:
             CheckpointError: there is none, or it does not belong to this run.
         """
-        model, average, optimizer = self.model, self.average, self.optimizer
-        self.position = load_state(self.run_directory, model, average, optimizer, self.identity, self.descriptions)
+        model, average, optimizers = self.model, self.average, self.optimizers
+        self.position = load_state(self.run_directory, model, average, optimizers, self.identity, self.descriptions)
         return self.position
 
     def fit(self, batches: Callable[[int], Iterator[Batch]]) -> bool:
@@ -182,8 +183,9 @@ class MultimodalTrainer(Generic[Batch]):
     def _step(self, data: Iterator[Batch], step: int) -> tuple[dict[str, float], float]:
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
         learning_rate = self.scheduler.learning_rate(step, self.position.total_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
         losses: dict[str, float] = {}
         count = self.config.accumulate_batches
         for _ in range(count):
@@ -198,8 +200,9 @@ class MultimodalTrainer(Generic[Batch]):
                 f"step {step}: loss {losses['loss']}, gradient norm {losses['gradient_norm']}; lower --learning-rate "
                 f"(now {self.config.learning_rate}) or look for values that are not finite in the dataset"
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.average.update(step)
         return losses, learning_rate
 
@@ -225,17 +228,9 @@ class MultimodalTrainer(Generic[Batch]):
             callback.on_validation(self.position.step, figures)
 
     def _save(self) -> None:
-        model, average, optimizer = self.model, self.average, self.optimizer
-        save_state(self.run_directory, self.position, model, average, optimizer, self.identity, self.descriptions)
+        model, average, optimizers = self.model, self.average, self.optimizers
+        save_state(self.run_directory, self.position, model, average, optimizers, self.identity, self.descriptions)
         if self._checkpoint_step != self.position.step:
             with self.average.applied():
                 self.task.save_checkpoint(self.position.step, None)
             self._checkpoint_step = self.position.step
-
-
-def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
-    """Decays matrices and convolutions alone: norms, biases and embeddings of a single row keep their scale."""
-    decayed = [p for p in model.parameters() if p.dim() >= 2]
-    kept = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=True)
