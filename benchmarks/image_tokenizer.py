@@ -19,7 +19,7 @@ from vla_datasets.mixture import budget_shares
 from vla_datasets.samples import Samples
 from vla_datasets.split import Split
 from vla_datasets.store import DemonstrationStore
-from vla_policy.config import TrainConfig
+from vla_policy.config import LoopConfig, TrainConfig
 from vla_policy.tokenizers import ImageTokenizer
 from vla_policy.training.trainer import MultimodalTrainer, TrainingCallback
 from vla_policy.types import DemonstrationBatch
@@ -76,11 +76,11 @@ def measure(
         batch_size: frames per step, each with the images of all cameras.
         validation_batches: batches of held-out frames to measure on.
     """
-    config = TrainConfig(steps=steps, batch_size=batch_size, warmup_steps=50, ema_decay=0.99, validation_every=250)
+    config = LoopConfig(steps=steps, batch_size=batch_size, warmup_steps=50, ema_decay=0.99, validation_every=250)
     store = DemonstrationStore.open(data)
     splits: tuple[Split, Split] = ("training", "validation")
     parts = [Samples(store, split=split, chunk_size=1) for split in splits]
-    shares = budget_shares(parts, int(config.ram_budget_gb * 1e9))
+    shares = budget_shares(parts, int(TrainConfig().ram_budget_gb * 1e9))
     loader, held_out = (
         DemonstrationLoader(samples, batch_size=batch_size, seed=0, budget_bytes=share)
         for samples, share in zip(parts, shares, strict=True)

@@ -79,7 +79,7 @@ ROWS: dict[str, Row] = {
     "wide encoder": Row(("--vision-channels", "64", "96")),
     "128 px": Row(store="128px"),
     "fusion": Row(("--fusion", "cross_attention")),
-    "no word noise": Row(("--instruction-noise", "0")),
+    "AdamW": Row(("--optimizer", "adamw", "--learning-rate", "1e-3")),
     "flow": Row(("--head", "flow")),
     "chunk 24": Row(("--chunk-size", "24")),
     "execute 3": Row(execute_steps=3, trained_as="base"),

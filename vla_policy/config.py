@@ -164,9 +164,11 @@ class LoopConfig:
 class TrainConfig(LoopConfig):
     """How a policy is trained."""
 
-    # adamw, or muon for the matrices of linear layers and AdamW for the rest: a policy learns as much in a third of the
-    # steps.
+    # adamw, or muon for the matrices of linear layers and AdamW for the rest: a policy learns as much in less than half
+    # of the steps.
     optimizer: OptimizerName = "muon"
+    # Peak learning rate, of both.
+    learning_rate: float = 2e-3
     # Probability that a sample loses one camera; never all of them.
     camera_dropout: float = 0.6
     # How often each camera is the one that is lost, relative to the others; 1 for a camera that is not named.

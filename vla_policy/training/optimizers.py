@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vla_policy.config import LoopConfig
 from vla_policy.encoders import ConvVisionEncoder, WordGrounding
@@ -19,12 +19,12 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.O
 
     AdamW decays matrices and convolutions alone: norms, biases and embeddings of a single row keep their scale. With
     ``muon`` it leaves the weights of linear layers to Muon, whose updates, orthogonalised and scaled to the size of
-    AdamW's, share its learning rate and decay. All that looks at pictures, convolutions and what steers them, stays with
+    AdamW's, share its learning rate and decay. What looks at pictures, convolutions and what steers them, stays with
     AdamW: with Muon it learned no faster, and the state predicted from the cameras was worse for the first 300 steps.
 
     Source: Muon, kellerjordan.github.io/posts/muon; the scale, arXiv 2502.16982.
     """
-    hidden: list[nn.Parameter] = []
+    hidden: list[Tensor] = []
     if config.optimizer == "muon":
         seeing = [layer for layer in model.modules() if isinstance(layer, ConvVisionEncoder | WordGrounding)]
         kept = {parameter for layer in seeing for parameter in layer.parameters()}

@@ -89,7 +89,7 @@ class TrainingCallback:
 
 
 class MultimodalTrainer(Generic[Batch]):
-    """Muon or AdamW with warm-up and cosine, accumulation, clipping, bf16 autocast and EMA; resumes bit-exactly on one machine.
+    """Warm-up and cosine, accumulation, clipping, bf16 autocast, EMA; resumes bit-exactly on one machine.
 
     Args:
         task: model and loss.
