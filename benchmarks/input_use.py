@@ -1,26 +1,26 @@
 """Does a policy use its inputs? Its error on held-out demonstrations when an input is another sample's.
 
+`vla train` says the same at every validation (``use_<input>``); this asks a checkpoint.
+
 python benchmarks/input_use.py --checkpoint runs/metaworld/checkpoint --data data/metaworld.zarr
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 import tyro
 from result_files import write_result
-from torch import Tensor
 
 from vla_datasets.loader import DemonstrationLoader
 from vla_datasets.samples import Samples
 from vla_datasets.store import DemonstrationStore
 from vla_policy.encoders import InstructionEncoder
 from vla_policy.training.checkpoint import load_checkpoint
+from vla_policy.training.input_use import swapped
 from vla_policy.training.vla_task import observe
-from vla_policy.types import Observation
 
 _BATCH = 256
 
@@ -48,7 +48,7 @@ def measure(checkpoint: Path, data: Path, batches: int = 6, validation_fraction:
         observation = observe(batch, words)
         order = torch.randperm(len(batch.actions), generator=generator)
         noise = torch.randn(len(order), *model.head.noise_shape, generator=generator)
-        for name, seen in swapped(observation, order).items():
+        for name, seen in ({"as it is": observation} | swapped(observation, order)).items():
             with torch.inference_mode():
                 wrong = (model.sample(seen, noise) - batch.actions) / model.normalizer.action_std
             errors.setdefault(name, []).append(float(wrong.abs()[batch.action_mask].mean()))
@@ -57,22 +57,6 @@ def measure(checkpoint: Path, data: Path, batches: int = 6, validation_fraction:
         "input_use", {"checkpoint": loaded.identifier, "samples": batches * _BATCH, "error_in_deviations": figures}
     )
     print(figures)
-
-
-def swapped(observation: Observation, order: Tensor) -> dict[str, Observation]:
-    """Returns the observation as it is, and with each input in turn that of other samples.
-
-    Args:
-        observation: a batch.
-        order: (b,) int64, whose input each sample gets.
-    """
-    found = {"as it is": observation}
-    for name, pictures in observation.images.items():
-        found[name] = replace(observation, images=observation.images | {name: pictures[order]})
-    found["state"] = replace(observation, state=observation.state[order])
-    words, mask = observation.instruction[order], observation.instruction_mask[order]
-    found["instruction"] = replace(observation, instruction=words, instruction_mask=mask)
-    return found
 
 
 if __name__ == "__main__":

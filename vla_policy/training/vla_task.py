@@ -14,6 +14,7 @@ from vla_policy.precision import autocast
 from vla_policy.training.augmentation import MultimodalAugmentation
 from vla_policy.training.checkpoint import save_checkpoint
 from vla_policy.training.checkpoint_manager import CheckpointManager
+from vla_policy.training.input_use import swapped
 from vla_policy.types import DemonstrationBatch, Observation, TokenGroup
 from vla_policy.vla.model import VLAModel
 
@@ -61,18 +62,26 @@ class VLATask:
         """Returns the loss and the errors of sampled actions on the first batches of the held-out split.
 
         Nothing is dropped and nothing noised; the randomness is the same at every validation. ``action_error_<unit>``
-        is the mean absolute error over the valid steps of all action dimensions of that unit.
+        is the mean absolute error over the valid steps of all action dimensions of that unit. ``use_<input>`` is the
+        share by which the error, in standard deviations, rises when that input is another sample's: at 0 the policy
+        does not look at it.
         """
         generator = torch.Generator().manual_seed(0)
         sums: dict[str, float] = {}
+        errors: dict[str, float] = {}
         count = self.config.validation_batches
         for batch in islice(self.validation(0), count):
             observation = observe(batch, self.words).to(self.device)
             actions, mask = batch.actions.to(self.device), batch.action_mask.to(self.device)
+            others = swapped(observation, torch.arange(len(actions), device=self.device).roll(1))
             with autocast(self.device, self.config.bf16):
                 loss, parts = self.model.loss(observation, actions, mask, generator)
                 noise = torch.randn(actions.shape, generator=generator).to(self.device)
                 predicted = self.model.sample(observation, noise)
+                misled = {name: self.model.sample(other, noise) for name, other in others.items()}
+            for name, chunks in ({"": predicted} | misled).items():
+                deviations = (chunks - actions) / self.model.normalizer.action_std
+                errors[name] = errors.get(name, 0.0) + float(deviations.abs()[mask].mean())
             error = (predicted - actions).abs()[mask].mean(dim=0)
             units = self.model.embodiment.action.units
             figures = {"loss": float(loss)} | {name: float(value) for name, value in parts.items()}
@@ -81,7 +90,8 @@ class VLATask:
                 figures[f"action_error_{unit}"] = float(error[columns].mean())
             for name, value in figures.items():
                 sums[name] = sums.get(name, 0.0) + value
-        return {name: value / count for name, value in sums.items()}
+        use = {f"use_{name}": error / errors[""] - 1 for name, error in errors.items() if name}
+        return {name: value / count for name, value in sums.items()} | use
 
     def save_checkpoint(self, step: int, figures: dict[str, float] | None) -> None:
         """Saves the model's current weights as the newest checkpoint."""

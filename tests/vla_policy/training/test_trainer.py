@@ -113,10 +113,26 @@ def test_a_run_validates_reports_and_saves_the_average(
     trainer.fit(trainer.batches)  # pyright: ignore
     assert [progress.step for progress in record.steps] == [1, 2, 3, 4, 5, 6]
     assert [step for step, _ in record.validations] == [3, 6]
-    assert set(record.validations[0][1]) == {"loss", "action", "state", "action_error_rad", "action_error_1"}
+    figures = {"loss", "action", "state", "action_error_rad", "action_error_1"}
+    assert isinstance(trainer.model, VLAModel)
+    inputs = (*trainer.model.embodiment.cameras, "state", "instruction")
+    assert set(record.validations[0][1]) == figures | {f"use_{name}" for name in inputs}
     saved = dict(load_checkpoint(tmp_path / "run" / "checkpoint").model.named_parameters())
     for name, average in trainer.average.average.items():
         assert torch.equal(saved[name], average.bfloat16().float())
+
+
+def test_an_input_that_changes_no_action_is_not_used(make_trainer: Callable[..., MultimodalTrainer]) -> None:
+    trainer = make_trainer("run")
+    model = trainer.model.eval()
+    assert isinstance(model, VLAModel)
+    with torch.no_grad():
+        seeing = trainer.task.validate()
+        dict(model.named_parameters())["head.expert.out.weight"].zero_()  # no answer depends on pictures or words
+        blind = trainer.task.validate()
+    for name in (*model.embodiment.cameras, "instruction"):
+        assert blind[f"use_{name}"] == 0.0
+        assert seeing[f"use_{name}"] != 0.0
 
 
 class LinearTask:
