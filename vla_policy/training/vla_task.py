@@ -64,7 +64,8 @@ class VLATask:
         Nothing is dropped and nothing noised; the randomness is the same at every validation. ``action_error_<unit>``
         is the mean absolute error over the valid steps of all action dimensions of that unit. ``use_<input>`` is the
         share by which the error, in standard deviations, rises when that input is another sample's: at 0 the policy
-        does not look at it.
+        does not look at it. Where another sample may be of another task, or actions are relative to the state, a high
+        share is no proof that it looks closely.
         """
         generator = torch.Generator().manual_seed(0)
         sums: dict[str, float] = {}
@@ -90,7 +91,9 @@ class VLATask:
                 figures[f"action_error_{unit}"] = float(error[columns].mean())
             for name, value in figures.items():
                 sums[name] = sums.get(name, 0.0) + value
-        use = {f"use_{name}": error / errors[""] - 1 for name, error in errors.items() if name}
+        own = errors.pop("")
+        # The least deviation that counts: where every action is predicted exactly, as a robot's that stands still.
+        use = {f"use_{name}": (error - own) / max(own, 1e-6) for name, error in errors.items()}
         return {name: value / count for name, value in sums.items()} | use
 
     def save_checkpoint(self, step: int, figures: dict[str, float] | None) -> None:
