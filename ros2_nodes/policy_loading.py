@@ -1,13 +1,15 @@
-"""The policy behind the policy node: what it has to offer, and how a checkpoint becomes one that is ready to run."""
+"""The policy behind the policy node: what it has to offer, and how a checkpoint becomes one that commands joints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from vla_policy.control.end_effector import EndEffectorActions
 from vla_policy.control.robot import Robot
 from vla_policy.embodiment import Embodiment
 from vla_policy.types import ActionChunk, ChunkPrefix
@@ -43,6 +45,51 @@ class PolicyLike(Protocol):
     def require_understands(self, instruction: str) -> None:
         """Raises a ValueError when the policy cannot take in such an instruction."""
         ...
+
+
+class JointsOfPoses:
+    """A policy whose actions are poses of an end effector, as one whose actions are the joints that reach them.
+
+    Args:
+        policy: its actions are those of ``robot.embodiment``.
+        robot: the robot file, with an end effector.
+
+    Raises:
+        ValueError: the robot's URDF does not say where the end effector is.
+    """
+
+    def __init__(self, policy: PolicyLike, robot: Robot) -> None:
+        self._policy, self._robot, self._actions = policy, robot, EndEffectorActions(robot)
+        self.embodiment = robot.commanded
+        self.execute_steps, self.checkpoint_id = policy.execute_steps, policy.checkpoint_id
+
+    def predict(
+        self,
+        images: dict[str, np.ndarray | None],
+        state: np.ndarray | None,
+        instruction: str | None,
+        t0_s: float,
+        prefix: ChunkPrefix | None = None,
+    ) -> ActionChunk:
+        """Returns the joints of the policy's chunk, reached from the measured ones; so is a prefix turned into poses.
+
+        Raises:
+            ValueError: the state is missing, or a pose is none or cannot be reached.
+        """
+        if state is None:
+            raise ValueError("the state is missing: without the measured joints, no joints for a pose can be found")
+        if prefix is not None:
+            prefix = replace(prefix, actions=self._actions.poses(prefix.actions))
+        chunk = self._policy.predict(images, state, instruction, t0_s, prefix)
+        return replace(chunk, actions=self._actions.joints(chunk.actions, self._robot.measured(state)))
+
+    def require_fits(self, embodiment: Embodiment, what: str) -> None:
+        """Raises an EmbodimentMismatch when the joints are those of another body."""
+        self.embodiment.require_match(embodiment, mine=f"robot file {self._robot.path}", theirs=what)
+
+    def require_understands(self, instruction: str) -> None:
+        """Raises a ValueError when the policy cannot take in such an instruction."""
+        self._policy.require_understands(instruction)
 
 
 LoadPolicy = Callable[[str, str, int], PolicyLike]

@@ -21,7 +21,7 @@ from std_msgs.msg import Bool, String
 
 from ros2_nodes.conversions import MESSAGE_TYPES, diagnostics
 from ros2_nodes.parameters import POLICY_PARAMETERS, declare, value_of
-from ros2_nodes.policy_loading import LoadPolicy, load_checkpoint_policy, warm_up
+from ros2_nodes.policy_loading import JointsOfPoses, LoadPolicy, load_checkpoint_policy, warm_up
 from ros2_nodes.policy_output import make_output
 from ros2_nodes.running import input_qos, overridable, run
 from vla_policy.control.alignment import camera_input, state_input
@@ -129,6 +129,8 @@ class PolicyNode(LifecycleNode):
             workspace=workspace_of(robot),
         )
         warm_up(self._policy, robot, continues=execution == "real_time_chunking")
+        if robot.end_effector is not None:
+            self._policy = JointsOfPoses(self._policy, robot)
         self._output = make_output(self, robot, self._planner)
         self._worker = NewestJobWorker(partial(self._ask, robot), self._answered.trigger, "policy inference")
         self._inputs = [self._subscribe_camera(camera) for camera in robot.cameras]

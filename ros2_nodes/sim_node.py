@@ -223,7 +223,7 @@ def _fitting_env(make_env: MakeEnv, environment: str, robot: Robot) -> gymnasium
         raise ValueError(f"{robot.path}: the simulator publishes joint states alone, no poses")
     env = make_env(environment, robot.cameras[0].height)
     embodiment: Embodiment = env.unwrapped.embodiment  # type: ignore[attr-defined]
-    embodiment.require_match(robot.embodiment, mine=f"environment {environment}", theirs=f"robot file {robot.path}")
+    embodiment.require_match(robot.commanded, mine=f"environment {environment}", theirs=f"robot file {robot.path}")
     return env
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -35,3 +36,43 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def pose_robot_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A robot file of the tabletop arm whose policy gives the pose of ``hand``, and the arm's URDF beside it."""
+    import mujoco
+    import numpy as np
+
+    from sim_envs.tabletop.scene import build_scene
+    from sim_envs.tabletop.ur5e import JOINTS
+
+    def numbers(values: np.ndarray) -> str:
+        return " ".join(f"{value:.17g}" for value in values)
+
+    model = build_scene()
+    above, parts = "world", "<link name='world'/>"
+    for joint in (None, *JOINTS, None):
+        name = "base" if above == "world" else "hand" if joint is None else joint.replace("_joint", "_link")
+        body, matrix = model.body(name), np.empty(9)
+        mujoco.mju_quat2Mat(matrix, body.quat)
+        turn = matrix.reshape(3, 3)
+        roll_pitch_yaw = np.arctan2(
+            [turn[2, 1], -turn[2, 0], turn[1, 0]], [turn[2, 2], np.hypot(*turn[2, 1:]), turn[0, 0]]
+        )
+        inner = f"<parent link='{above}'/><child link='{name}'/>"
+        inner += f"<origin xyz='{numbers(body.pos)}' rpy='{numbers(roll_pitch_yaw)}'/>"
+        if joint is not None:
+            lower, upper = model.joint(joint).range
+            inner += f"<axis xyz='{numbers(model.joint(joint).axis)}'/>"
+            inner += f"<limit lower='{lower}' upper='{upper}' velocity='3.1415927' effort='1'/>"
+        kind = "fixed" if joint is None else "revolute"
+        parts += f"<link name='{name}'/><joint name='{joint or f'{name}_mount'}' type='{kind}'>{inner}</joint>"
+        above = name
+    directory = tmp_path_factory.mktemp("pose_robot")
+    (directory / "tabletop.urdf").write_text(f"<robot name='ur5e_tabletop'>{parts}</robot>")
+    joints = Path(__file__).parents[1] / "launch" / "config" / "robots" / "tabletop.yaml"
+    text = joints.read_text().replace("control_mode: joint_position", "control_mode: end_effector_pose")
+    robot_file = directory / "robot.yaml"
+    robot_file.write_text(f"{text}urdf: tabletop.urdf\nend_effector: {{link: hand, joints: arm}}\n")
+    return robot_file

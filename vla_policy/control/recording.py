@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla_policy.control.alignment import AlignedObservation, ObservationAligner, camera_input, robot_inputs, state_input
+from vla_policy.control.end_effector import EndEffectorActions
 from vla_policy.control.executor import ChunkExecutor, to_nanoseconds
 from vla_policy.control.planner import MAX_INSTRUCTION_CHARACTERS
 from vla_policy.control.robot import Robot
@@ -30,7 +31,8 @@ class Recording:
         stamps_ns: (t,) int64, time of every frame in nanoseconds.
         images: camera -> (t, h, w, 3) uint8 RGB.
         state: (t, s) float32, SI units, in the robot file's order.
-        actions: (t, a) float32, SI units: what was commanded for one control period after the frame.
+        actions: (t, a) float32, SI units: what was commanded for one control period after the frame, of a robot with an
+            end effector as the pose that the commanded joints give.
         instruction: the words given, "" when there were none.
         streams: stream name -> (t * samples_per_frame, d) float32, SI units.
     """
@@ -55,12 +57,16 @@ class EpisodeRecorder:
     Args:
         robot: what the topics carry.
         now_ns: time of the first message, of the clock that all later times are read from, in nanoseconds.
+
+    Raises:
+        ValueError: the robot's URDF does not say where its end effector is.
     """
 
     def __init__(self, robot: Robot, now_ns: int) -> None:
         self._robot = robot
         self._aligner = ObservationAligner(robot_inputs(robot), now_ns)
         self._period_ns = to_nanoseconds(1.0 / robot.rate_hz)
+        self._poses = None if robot.end_effector is None else EndEffectorActions(robot)
         self._executors: dict[str, ChunkExecutor] = {}
         self._streams = {stream.name: SampledStream(stream, self._period_ns) for stream in robot.streams}
         self._candidate: AlignedObservation | None = None
@@ -166,6 +172,7 @@ class EpisodeRecorder:
         if problems:
             more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
             raise RecordingError("; ".join(problems[:_SHOWN]) + more)
+        actions = np.stack([action for _, action in self._frames])
         observations = [observation for observation, _ in self._frames]
         stamps_ns = np.array([observation.stamp_ns for observation in observations], np.int64)
         try:
@@ -179,7 +186,7 @@ class EpisodeRecorder:
                 for camera in self._robot.cameras
             },
             state=np.stack([self._state(observation) for observation in observations]),
-            actions=np.stack([action for _, action in self._frames]),
+            actions=actions if self._poses is None else self._poses.poses(actions),
             instruction=self._instruction(observations[0].stamp_ns),
             streams=streams,
         )

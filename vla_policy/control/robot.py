@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedIm
 WRENCH = "geometry_msgs/msg/WrenchStamped"
 JOINT_STATE, POSE = "sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseStamped"
 UNITS = ("rad", "m", "s", "1")
+JOINT_POSITION, END_EFFECTOR_POSE = "joint_position", "end_effector_pose"
 SIGNAL_UNITS = (*UNITS, "rad/s", "m/s", "N", "Nm")  # of what is recorded but never commanded
 
 # What a pose says, with its unit: the position, and the directions of its x and y axes in its frame. These are the
@@ -177,8 +178,29 @@ class WorkspaceBox:
 
 
 @dataclass(frozen=True)
+class EndEffector:
+    """The link whose pose a policy gives, in the frame of the URDF's root link, in place of its joints.
+
+    Args:
+        link: name of the link in the URDF.
+        joints: name of the action channel whose joints move the link.
+    """
+
+    link: str
+    joints: str
+
+    @property
+    def channel(self) -> Channel:
+        """Names and units of the pose, e.g. ``tool0.position.x`` in m, in the order of `POSE_PARTS`."""
+        return Channel(tuple(f"{self.link}.{part}" for part in POSE_PARTS), tuple(POSE_PARTS.values()))
+
+
+@dataclass(frozen=True)
 class Robot:
     """One robot as its file describes it; state and action vectors have the file's order.
+
+    What is commanded, checked and interpolated are always the joints of `action`, also where a policy gives the pose of
+    an `end_effector`.
 
     Where the file names a URDF, `vla_policy.control.urdf.with_urdf_limits` narrows the limits to it.
     """
@@ -194,6 +216,7 @@ class Robot:
     urdf: Path | None = None
     workspace: WorkspaceBox | None = None
     streams: tuple[StreamChannel, ...] = ()
+    end_effector: EndEffector | None = None
 
     @property
     def state_dimensions(self) -> tuple[Dimension, ...]:
@@ -202,7 +225,7 @@ class Robot:
 
     @property
     def action_dimensions(self) -> tuple[ActionDimension, ...]:
-        """All dimensions of the action vector, in order."""
+        """All commanded dimensions, in order."""
         return tuple(dimension for channel in self.action for dimension in channel.dimensions)
 
     @property
@@ -216,10 +239,20 @@ class Robot:
 
     @property
     def embodiment(self) -> Embodiment:
-        """What this robot offers a policy."""
+        """What this robot offers a policy: the pose of the end effector in place of its joints, if it has one."""
+        end = self.end_effector
+        if end is None:
+            return self.commanded
+        parts = [end.channel if c.name == end.joints else _channel(c.dimensions) for c in self.action]
+        names, units = (tuple(x for part in parts for x in getattr(part, key)) for key in ("names", "units"))
+        return replace(self.commanded, control_mode=END_EFFECTOR_POSE, action=Channel(names, units))
+
+    @property
+    def commanded(self) -> Embodiment:
+        """What this robot executes: joint positions."""
         return Embodiment(
             robot=self.name,
-            control_mode=self.control_mode,
+            control_mode=JOINT_POSITION,
             rate_hz=self.rate_hz,
             cameras={camera.name: (camera.height, camera.width) for camera in self.cameras},
             state=_channel(self.state_dimensions),

@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 from vla_policy.config import nearest
+from vla_policy.control.end_effector_section import read_end_effector, require_end_effector
 from vla_policy.control.images import FITS
 from vla_policy.control.located_yaml import YamlSection
 from vla_policy.control.robot import (
     COMPRESSED_IMAGE,
+    END_EFFECTOR_POSE,
     IMAGE,
+    JOINT_POSITION,
     JOINT_STATE,
     POSE,
     POSE_PARTS,
@@ -32,7 +35,7 @@ CAMERA_TYPES = (IMAGE, COMPRESSED_IMAGE)
 STATE_TYPES = (JOINT_STATE, POSE)
 ACTION_TYPES = ("trajectory_msgs/msg/JointTrajectory",)
 STREAM_TYPES = (JOINT_STATE, WRENCH)
-CONTROL_MODES = ("joint_position",)
+CONTROL_MODES = (JOINT_POSITION, END_EFFECTOR_POSE)
 _TOPIC = re.compile(r"(~?/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)  # design.ros2.org/articles/topic_and_service_names
 
 
@@ -49,7 +52,7 @@ def read_robot(path: str | Path) -> Robot:
     top = YamlSection.read(Path(path))
     top.allow(
         *("robot", "control_mode", "rate_hz", "instruction", "cameras", "state", "action", "streams"),
-        *("urdf", "workspace"),
+        *("urdf", "workspace", "end_effector"),
     )
     instruction = top.section("instruction")
     instruction.allow("topic")
@@ -65,8 +68,10 @@ def read_robot(path: str | Path) -> Robot:
         urdf=_urdf(top) if "urdf" in top else None,
         workspace=_workspace(top) if "workspace" in top else None,
         streams=tuple(_stream(name, s) for name, s in top.sections("streams").items()) if "streams" in top else (),
+        end_effector=read_end_effector(top) if "end_effector" in top else None,
     )
     _require_consistent(top, robot)
+    require_end_effector(top, robot)
     return robot
 
 
