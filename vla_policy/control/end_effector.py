@@ -84,17 +84,18 @@ def _orthonormal(parts: Float64[np.ndarray, "k p=9"]) -> Float64[np.ndarray, "k 
 
     Source: Zhou et al., arXiv 1812.07035, equation 15 (Gram-Schmidt).
     """
-    position, x, y = parts[:, :3], parts[:, 3:6], parts[:, 6:]
+    finite = np.isfinite(parts).all(axis=1, keepdims=True)
+    position, x, y = np.split(np.where(finite, parts, 0.0), 3, axis=1)  # axes of length 0 are refused
     length = np.linalg.norm(x, axis=1, keepdims=True)
     x = x / np.maximum(length, _LEAST_AXIS)
     y = y - (x * y).sum(axis=1, keepdims=True) * x
     rest = np.linalg.norm(y, axis=1, keepdims=True)
-    good = np.isfinite(parts).all(axis=1) & (np.minimum(length, rest)[:, 0] >= _LEAST_AXIS)
+    good = np.minimum(length, rest)[:, 0] >= _LEAST_AXIS
     if not good.all():
         step = int(np.argmin(good))
         raise ValueError(
             f"pose {step + 1} of {len(parts)} is none: expected finite numbers and two axes of length 1 at a right "
-            f"angle, or nearly so; got position {position[step]}, axes {parts[step, 3:6]} and {parts[step, 6:]}"
+            f"angle, or nearly so; got position {parts[step, :3]}, axes {parts[step, 3:6]} and {parts[step, 6:]}"
         )
     poses = np.tile(np.eye(4), (len(parts), 1, 1))
     y = y / rest

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla_policy.control.kinematics import link_position, workspace_of
+from vla_policy.control.kinematics import LinkKinematics, link_position, workspace_of
 from vla_policy.control.robot import ActionDimension, WorkspaceBox
 from vla_policy.control.robot_file import read_robot
 
@@ -51,13 +51,35 @@ def test_every_chain_is_where_mujoco_puts_it(tmp_path_factory, parts, seed: int)
     model = spec.compile()
     data = mujoco.MjData(model)
     positions = np.random.default_rng(seed).uniform(-2, 2, (3, 4)).astype(np.float32)
-    found = link_position(path, "l3", DIMENSIONS)(positions)
-    for row, point in zip(positions, found, strict=True):
+    kinematics = LinkKinematics(path, "l3", DIMENSIONS)
+    assert kinematics.root == "base"
+    assert kinematics.joints == tuple(f"j{i}" for i, (kind, *_) in enumerate(parts) if kind != "fixed")
+    points = link_position(path, "l3", DIMENSIONS)(positions)
+    poses = kinematics.poses(kinematics.joints_of(positions))
+    for row, point, pose in zip(positions, points, poses, strict=True):
         for i, (kind, *_) in enumerate(parts):
             if kind != "fixed":
                 data.joint(f"j{i}").qpos[:] = row[i]
         mujoco.mj_kinematics(model, data)
         np.testing.assert_allclose(point, data.body("l3").xpos, atol=2e-5)
+        np.testing.assert_allclose(pose[:3, :3], data.body("l3").xmat.reshape(3, 3), atol=2e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(KIND, VECTOR, VECTOR, AXIS), min_size=1, max_size=4), st.integers(0, 1000))
+def test_the_jacobian_is_that_of_finite_differences(tmp_path_factory, parts, seed: int) -> None:
+    path = tmp_path_factory.mktemp("urdf") / "arm.urdf"
+    path.write_text(urdf([joint(*part) for part in parts]))
+    kinematics = LinkKinematics(path, f"l{len(parts) - 1}", DIMENSIONS)
+    joints = np.random.default_rng(seed).uniform(-2, 2, 4)
+    pose, jacobian = kinematics.pose_and_jacobian(joints)
+    np.testing.assert_allclose(pose, kinematics.poses(joints[None])[0], atol=1e-12)
+    step = 1e-6
+    for column in range(4):
+        ahead, behind = kinematics.poses(joints + step * np.outer([1, -1], np.eye(4)[column]))
+        turn = ahead[:3, :3] @ behind[:3, :3].T
+        velocity = [*(ahead - behind)[:3, 3], *(turn - turn.T)[[2, 0, 1], [1, 2, 0]] / 2]
+        np.testing.assert_allclose(jacobian[:, column], np.array(velocity) / (2 * step), atol=1e-7)
 
 
 def test_positions_are_converted_to_joints(tmp_path: Path) -> None:
@@ -66,6 +88,10 @@ def test_positions_are_converted_to_joints(tmp_path: Path) -> None:
     opening = replace(DIMENSIONS[0], scale=-2.0, offset=1.0)
     found = link_position(path, "l0", [opening])(np.array([[1.0], [0.0]], np.float32))
     np.testing.assert_allclose(found, [[0, 0, 1.0], [0, 0, 1.5]], atol=1e-6)
+    kinematics = LinkKinematics(path, "l0", [opening])
+    joints = kinematics.joints_of(np.array([1.0], np.float32))
+    np.testing.assert_array_equal(joints, [0.0])
+    np.testing.assert_array_equal(kinematics.positions_of(joints), [1.0])
 
 
 @pytest.mark.parametrize(
