@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from ros2_nodes.running import INSTRUCTION_QOS
 from ros2_nodes.supervision import ChildProcesses, ProcessError, node_environment, private_domain
 from vla_datasets.convert.bag import BagDataset
 from vla_datasets.store import DemonstrationStore
+from vla_policy.control.end_effector import EndEffectorActions
 from vla_policy.control.robot import Robot
 from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
@@ -72,6 +75,10 @@ action:
     type: trajectory_msgs/msg/JointTrajectory
     dimensions:
       elbow: {unit: rad, lower: -9, upper: 9}
+  gripper:
+    topic: /trajectory
+    type: trajectory_msgs/msg/JointTrajectory
+    dimensions:
       opening: {unit: "1", joint: finger, scale: -2.0, offset: 1.0, lower: 0, upper: 1}
 streams:
   wrench:
@@ -165,8 +172,9 @@ class Operator:
         for i in range(frames):
             stamp_ns = start_ns + i * PERIOD_NS
             self.pause(max(0.0, (stamp_ns - time.time_ns()) / 1e9))
-            state = np.array([random.uniform(-1, 1), 0.5], np.float32)
-            joints = vector_to_joint_state(state, self._robot.state[0].dimensions, stamp_ns)
+            measured = self._robot.state[0].dimensions
+            state = np.append(random.uniform(-1, 1, len(measured) - 1), 0.5).astype(np.float32)
+            joints = vector_to_joint_state(state, measured, stamp_ns)
             self._publishers["/joint_states"].publish(change(i, joints))
             pose = PoseStamped()
             pose.header.stamp, pose.header.frame_id = ns_to_time(stamp_ns), "base"
@@ -180,7 +188,7 @@ class Operator:
             picture = random.integers(0, 256, (16, 24, 3), np.uint8)
             self._publishers["/front"].publish(array_to_compressed_image(picture, stamp_ns, "front"))
             if i % 3 == 0:
-                actions = random.uniform(0, 1, (6, 2)).astype(np.float32)
+                actions = random.uniform(0, 1, (6, len(self._robot.action_dimensions))).astype(np.float32)
                 chunk = ActionChunk(actions, stamp_ns / 1e9, PERIOD_NS / 1e9)
                 message = chunk_to_trajectory(chunk, self._robot.action_dimensions, stamp_ns)
                 self._publishers["/trajectory"].publish(message)
@@ -193,9 +201,9 @@ class Operator:
 class Bench:
     """A recorder process on a private domain, and who operates it."""
 
-    def __init__(self, directory: Path, domain: int, children: ChildProcesses) -> None:
+    def __init__(self, directory: Path, robot: str, domain: int, children: ChildProcesses) -> None:
         self.robot_file, self.store, self.children = directory / "robot.yaml", directory / "store.zarr", children
-        self.robot_file.write_text(ROBOT)
+        self.robot_file.write_text(robot)
         self.robot = read_robot(self.robot_file)
         self.start("recorder")
         self.operator = Operator(domain, self.robot)
@@ -224,17 +232,22 @@ class Bench:
         return self.ended
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    directory = tmp_path_factory.mktemp("bench")
+@contextmanager
+def bench_of(directory: Path, robot: str) -> Iterator[Bench]:
     with private_domain() as domain, pytest.MonkeyPatch.context() as patch:
         environment = node_environment(domain)
         for name, value in environment.items():
             patch.setenv(name, value)
         with ChildProcesses(environment, directory / "log") as children:
-            made = Bench(directory, domain, children)
+            made = Bench(directory, robot, domain, children)
             yield made
             made.operator.close()
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench_of(tmp_path_factory.mktemp("bench"), ROBOT) as made:
+        yield made
 
 
 def write_bag(path: Path, messages: list[tuple[int, str, bytes]]) -> None:
@@ -271,6 +284,36 @@ def test_a_live_recording_and_a_bag_of_it_give_the_same_episode(bench: Bench, tm
     assert len(np.unique(found.actions, axis=0)) == 10
     np.testing.assert_array_equal(found.streams["wrench"], expected.streams["wrench"])
     np.testing.assert_array_equal(found.streams["wrench"][:, 0], np.arange(20))
+
+
+def test_of_a_robot_with_an_end_effector_the_pose_is_the_action_live_and_from_a_bag(
+    pose_robot_file: Path, tmp_path: Path
+) -> None:
+    shutil.copy(pose_robot_file.with_name("tabletop.urdf"), tmp_path)
+    arm = [dimension.name for dimension in read_robot(pose_robot_file).action[0].dimensions]
+    with_arm = ROBOT.replace("elbow: {unit: rad}", ", ".join(f"{joint}: {{unit: rad}}" for joint in arm))
+    limits = "{unit: rad, lower: -9, upper: 9}"
+    with_arm = with_arm.replace(f"elbow: {limits}", "\n      ".join(f"{joint}: {limits}" for joint in arm))
+    end = "urdf: tabletop.urdf\nend_effector: {link: hand, joints: arm}\n"
+    with bench_of(tmp_path, with_arm.replace("joint_position", "end_effector_pose") + end) as bench:
+        operator = bench.operator
+        operator.instruct("touch the red cube")
+        assert operator.call("start")[0]
+        operator.play(6)
+        is_stored, words = operator.call("stop")
+        assert is_stored, words
+        found = bench.episodes().read_episode(0)
+        assert bench.episodes().embodiment == bench.robot.embodiment
+        assert bench.robot.embodiment.action.names[:2] == ("hand.position.x", "hand.position.y")
+    write_bag(tmp_path / "bag", operator.bag)
+    expected = BagDataset(tmp_path / "bag", bench.robot, success=True).read("bag")
+    np.testing.assert_array_equal(found.actions, expected.actions)
+    np.testing.assert_array_equal(found.state, expected.state)
+    (tmp_path / "joints.yaml").write_text(with_arm)
+    joints = BagDataset(tmp_path / "bag", read_robot(tmp_path / "joints.yaml"), success=True).read("bag").actions
+    np.testing.assert_array_equal(found.actions, EndEffectorActions(bench.robot).poses(joints))
+    assert found.actions.shape == (6, 10) and joints.shape == (6, 7)
+    np.testing.assert_array_equal(found.actions[:, 9], joints[:, 6])
 
 
 def test_what_is_no_demonstration_is_not_stored_and_said(bench: Bench) -> None:
