@@ -29,16 +29,13 @@ class EndEffectorActions:
         end = robot.end_effector
         if end is None or robot.urdf is None:
             raise ValueError(f"{robot.path} has no end_effector: its actions are joint positions")
-        before = 0
-        for channel in robot.action:
-            if channel.name == end.joints:
-                break
-            before += len(channel.dimensions)
-        dimensions = channel.dimensions
+        place = [channel.name for channel in robot.action].index(end.joints)
+        before = sum(len(channel.dimensions) for channel in robot.action[:place])
+        dimensions = robot.action[place].dimensions
         self._kinematics = LinkKinematics(robot.urdf, end.link, dimensions)
         self._joints = slice(before, before + len(dimensions))
         self._pose = slice(before, before + _WIDTH)
-        self._names = robot.embodiment.action
+        self._given = robot.embodiment.action
         ends = [[getattr(d, key) for d in dimensions] for key in ("lower", "upper")]
         self._lower, self._upper = np.sort(self._kinematics.joints_of(np.array(ends, np.float32)), axis=0)
 
@@ -62,8 +59,8 @@ class EndEffectorActions:
             ValueError: another number of dimensions, a pose that is not finite or has no orientation, or one that
                 cannot be reached: then there is no chunk at all, never one that goes somewhere else.
         """
-        if actions.shape[1] != len(self._names):
-            raise ValueError(f"expected actions of {len(self._names)} numbers ({self._names}); got {actions.shape[1]}")
+        if actions.shape[1] != len(self._given):
+            raise ValueError(f"expected actions of {len(self._given)} numbers ({self._given}); got {actions.shape[1]}")
         start = self._kinematics.joints_of(measured[self._joints])
         poses = _orthonormal(actions[:, self._pose].astype(np.float64))
         found = follow_poses(self._kinematics, poses, start, self._lower, self._upper)

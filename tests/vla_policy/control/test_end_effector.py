@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from sim_envs.tabletop.env import HOME_RAD
+from vla_policy.config import ModelConfig
 from vla_policy.control.end_effector import EndEffectorActions
 from vla_policy.control.robot import Robot
 from vla_policy.control.robot_file import read_robot
-from vla_policy.embodiment import Embodiment
+from vla_policy.embodiment import Channel, Embodiment
 
 TABLETOP = Path(__file__).parents[3] / "launch" / "config" / "robots" / "tabletop.yaml"
 HOME = np.append(HOME_RAD, 0.5).astype(np.float32)
@@ -44,6 +45,17 @@ def test_a_policy_gives_the_pose_in_place_of_the_joints(robot: Robot) -> None:
     turned_round = replace(robot, action=robot.action[::-1])
     assert turned_round.embodiment.action.names == ("gripper_opening", *action.names[:9])
     assert Embodiment.from_json(robot.embodiment.to_json()) == robot.embodiment
+
+
+def test_poses_are_absolute_unless_the_state_has_them_and_the_model_is_told(robot: Robot) -> None:
+    assert ModelConfig().relative_names(robot.commanded) == robot.commanded.action.names[:6]
+    assert ModelConfig().relative_names(robot.embodiment) == ()
+    heights = ("hand.position.z",)
+    measured = replace(robot.embodiment, state=Channel(heights, ("m",)))
+    assert ModelConfig().relative_names(measured) == ()
+    assert ModelConfig(relative_actions=heights).relative_names(measured) == heights
+    with pytest.raises(ValueError, match=r"relative action 'hand\.position\.z' must be in both"):
+        ModelConfig(relative_actions=heights).relative_names(robot.embodiment)
 
 
 @pytest.mark.parametrize("order", [1, -1])
