@@ -1,4 +1,4 @@
-"""Joint positions that bring a link to a sequence of poses, within limits and without leaving the arm's branch."""
+"""Joint positions that bring a link along a sequence of poses, within limits."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def follow_poses(
 
     Damped least squares, dq = J^T (J J^T + d I)^-1 e, where d falls with the squared error e, so that it converges
     as fast as Newton's method and yet takes no wild steps near a singularity. Each pose is solved from the solution of
-    the one before it, the first from `start`: of an arm's many solutions the nearest is taken, and of a redundant arm's
-    the one with the least motion.
+    the one before it, the first from `start`, so that along poses that are near each other an arm stays in its
+    configuration, and a redundant arm moves little.
 
     Args:
         kinematics: of the link.
