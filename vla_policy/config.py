@@ -42,6 +42,10 @@ class ModelConfig:
     keypoints: int = 16
     # The coarse features are pooled to region_grid x region_grid tokens.
     region_grid: int = 2
+    # Principal components of a camera's pictures that are taken out of every one: what they do not explain, such as a
+    # small thing that lies elsewhere every time, is shown to the encoder beside the picture. 0: the picture alone. For
+    # cameras that stand still; a checkpoint grows by 2 bytes x components x height x width x 3.
+    background_components: int = 0
     # The vector by which the words steer the encoders is brought to unit variance. Without it the vector can grow in a
     # long training until it drowns the picture; the policies shipped so far were trained without.
     normalize_condition: bool = True
@@ -67,6 +71,7 @@ class ModelConfig:
         require(self, "width", self.width % self.heads == 0, f"a multiple of heads ({self.heads})")
         multiple = f"a multiple of expert_heads ({self.expert_heads})"
         require(self, "expert_width", self.expert_width % self.expert_heads == 0, multiple)
+        require(self, "background_components", self.background_components >= 0, "at least 0")
         require(self, "vision_channels", min(self.vision_channels) >= 1, "two positive channel counts")
         require(self, "state_loss_weight", self.state_loss_weight >= 0, "at least 0")
 
@@ -125,7 +130,8 @@ class LoopConfig:
     seed: int = 0
     # Brightness, contrast and saturation of a sample's images are each scaled by a factor in 1 -+ this, 0 .. 1.
     color_jitter: float = 0.0
-    # Images are shifted by up to this share of their sides, 0 .. 0.5.
+    # Images are shifted by up to this share of their sides, 0 .. 0.5; a policy is told how far, so that the positions
+    # that it finds are still those before the shift.
     random_shift: float = 0.0
     # Probability that a word of the text is hidden; one always remains.
     word_dropout: float = 0.0

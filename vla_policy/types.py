@@ -25,6 +25,7 @@ class Observation:
     state_mask: Bool[Tensor, "b t"]
     instruction: Float[Tensor, "b l e"]  # embedded once per text by a language encoder
     instruction_mask: Bool[Tensor, "b l"]
+    image_shift: dict[str, Int64[Tensor, "b two=2"]] = field(default_factory=dict)  # pixels (x, y), of augmentation
 
     def to(self, device: torch.device | str) -> Observation:
         """Returns the observation on a device of torch."""
@@ -35,6 +36,7 @@ class Observation:
             state_mask=self.state_mask.to(device),
             instruction=self.instruction.to(device),
             instruction_mask=self.instruction_mask.to(device),
+            image_shift={name: shift.to(device) for name, shift in self.image_shift.items()},
         )
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Chunks that an action tokenizer is fitted to; more change neither its range nor its merges much.
 _TOKENIZER_CHUNKS = 20_000
+# Pictures that the backgrounds are measured on: several for every component that is worth having.
+_BACKGROUND_PICTURES = 2_048
 
 
 def train(
@@ -99,6 +101,10 @@ def train(
         chunks = torch.cat([normalizer.actions(batch.actions, batch.state[:, -1]) for batch in batches])
         tokenizer = fit_action_tokenizer(model.head, chunks)
     policy = VLAModel(model, body, normalization, tokenizer)
+    if model.background_components:
+        batches = islice(loader.batches(), -(-_BACKGROUND_PICTURES // train.batch_size))
+        sample = [{name: images[:, -1].clone() for name, images in batch.images.items()} for batch in batches]
+        policy.fit_backgrounds({name: torch.cat([images[name] for images in sample]) for name in body.cameras})
     if start_from is not None:
         fresh = checkpoint_module.start_from(policy, start_from)
         console.print(f"weights of {start_from}; starting fresh: {', '.join(fresh) or 'none'}")

@@ -1,6 +1,7 @@
 """Encoders: raw inputs of one modality to tokens."""
 
 from vla_policy.encoders.action import ActionEncoder
+from vla_policy.encoders.background import Background
 from vla_policy.encoders.language import SentenceEncoder, TextEncoder
 from vla_policy.encoders.missing import MissingToken
 from vla_policy.encoders.state import StateEncoder
@@ -11,6 +12,7 @@ from vla_policy.encoders.words import WordGrounding, WordPooling
 
 __all__ = [
     "ActionEncoder",
+    "Background",
     "ConvVisionEncoder",
     "InstructionEncoder",
     "MissingToken",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vla_policy.attention import LayerNorm
+from vla_policy.encoders.background import Background
 
 PATCH = 4
 
@@ -20,12 +21,16 @@ class ConvVisionEncoder(nn.Module):
     of its spatial softmax; the heatmaps' queries are linear in the instruction, and all of it is float32. The region
     tokens are the coarse features, pooled to a grid. Any image size works; sides are padded to a multiple of 8.
 
+    Pictures may be shifted in training. Positions are then still those in the picture as it was, so that the encoder
+    learns to find a thing wherever it lies, without losing where that is.
+
     Args:
         width: token width.
         condition_width: width of the instruction token.
         channels: of the two stages.
         keypoints: K, heatmaps per stage.
         region_grid: regions per side.
+        background: what is left over it is three more channels beside the colours, and the size of image fixed.
 
     Source: spatial soft-argmax, arXiv 1504.00702; FiLM, arXiv 1709.07871. The stem reads 12x12 pixels at stride 4 as
     one 3x3 convolution over 4x4 patches, which costs a fifth of the usual strided one at full resolution.
@@ -39,11 +44,13 @@ class ConvVisionEncoder(nn.Module):
         channels: tuple[int, int] = (48, 96),
         keypoints: int = 32,
         region_grid: int = 3,
+        background: Background | None = None,
     ) -> None:
         super().__init__()
         fine, coarse = channels
         self.region_grid = region_grid
-        self.stem = nn.Conv2d(3 * PATCH**2, fine, 3, padding=1)
+        self.background = background
+        self.stem = nn.Conv2d((3 if background is None else 6) * PATCH**2, fine, 3, padding=1)
         self.fine_block = FilmBlock(fine, condition_width)
         self.fine_keypoints = Keypoints(fine, condition_width, keypoints)
         self.down = nn.Conv2d(fine, coarse, 2, stride=2)
@@ -59,32 +66,49 @@ class ConvVisionEncoder(nn.Module):
         return self.positions.shape[0]
 
     def forward(
-        self, images: UInt8[Tensor, "b h w c"], condition: Float[Tensor, "b d"]
+        self,
+        images: UInt8[Tensor, "b h w c"],
+        condition: Float[Tensor, "b d"],
+        shift: Int64[Tensor, "b two=2"] | None = None,
     ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "b c2 h2 w2"]]:
         """Returns the tokens (keypoints, fine and coarse, then the regions row by row) and the fine feature map.
 
         Args:
             images: uint8 RGB.
             condition: the instruction token.
+            shift: pixels (x, y) by which to move each picture's content left and up. The feature map is shifted, the
+                keypoints' positions are those before.
         """
-        x = F.relu(self.stem(self._patches(images)))
+        x = F.relu(self.stem(self._patches(images, shift)))
         fine = self.fine_block(x, condition)
         coarse = self.coarse_block(F.relu(self.down(fine)), condition)
-        points = (self.fine_keypoints(fine, condition), self.coarse_keypoints(coarse, condition))
+        points = (
+            self.fine_keypoints(fine, condition, offset_of(shift, PATCH, fine)),
+            self.coarse_keypoints(coarse, condition, offset_of(shift, 2 * PATCH, coarse)),
+        )
         keypoints = [layer(found) for layer, found in zip(self.keypoint_tokens, points, strict=True)]
         regions = rearrange(F.adaptive_avg_pool2d(coarse, self.region_grid), "b c h w -> b (h w) c")
         tokens = torch.cat((torch.stack(keypoints, dim=1), self.region_token(regions)), dim=1)
         return tokens + self.positions.to(tokens.dtype), fine
 
-    def _patches(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b p h2 w2"]:
+    def _patches(
+        self, images: UInt8[Tensor, "b h w c"], shift: Int64[Tensor, "b two=2"] | None
+    ) -> Float[Tensor, "b p h2 w2"]:
         """Returns 4x4 patches as channels in [-1, 1], channels last in memory: here alone images become float."""
         device = images.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.stem.weight.dtype
         down, right = (-side % (2 * PATCH) for side in images.shape[1:3])
+        seen: Tensor = images
+        if self.background is not None:
+            seen = torch.cat((images.to(dtype) / 127.5 - 1, self.background(images).to(dtype)), dim=-1)
+        if shift is not None:
+            seen = shifted(seen, shift)
         if down or right:
-            images = F.pad(images, (0, 0, 0, right, 0, down))
-        patches = rearrange(images, "b (h p) (w q) c -> b h w (p q c)", p=PATCH, q=PATCH)
-        return (patches.to(dtype) / 127.5 - 1).permute(0, 3, 1, 2)
+            seen = F.pad(seen, (0, 0, 0, right, 0, down))
+        patches = rearrange(seen, "b (h p) (w q) c -> b h w (p q c)", p=PATCH, q=PATCH)
+        if self.background is None:
+            patches = patches.to(dtype) / 127.5 - 1
+        return patches.permute(0, 3, 1, 2)
 
 
 class FilmBlock(nn.Module):
@@ -129,15 +153,28 @@ class Keypoints(nn.Module):
         self.conditional_queries = nn.Linear(condition_width, keypoints * channels, bias=False)
         nn.init.zeros_(self.conditional_queries.weight)
 
-    def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b p"]:
-        """Returns x, y and peak of every heatmap, (b, 3 K) float32."""
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        condition: Float[Tensor, "b d"],
+        offset: Float[Tensor, "b one=1 two=2"] | None = None,
+    ) -> Float[Tensor, "b p"]:
+        """Returns x, y and peak of every heatmap, (b, 3 K) float32.
+
+        Args:
+            x: feature map.
+            condition: the instruction token.
+            offset: added to the positions, see `offset_of`.
+        """
         height, width = x.shape[2:]
-        offset = self.conditional_queries(condition).float().unflatten(1, self.queries.shape)
+        queries = self.queries + self.conditional_queries(condition).float().unflatten(1, self.queries.shape)
         features = self.norm(rearrange(x, "b c h w -> b (h w) c"))
         with torch.autocast(x.device.type, enabled=False):
-            logits = (self.queries + offset) @ features.float().transpose(1, 2)
+            logits = queries @ features.float().transpose(1, 2)
             heat = logits.softmax(dim=-1)
             expected = heat @ pixel_positions(height, width, heat.device)
+            if offset is not None:
+                expected = expected + offset
             return torch.cat((expected.flatten(1), heat.amax(dim=-1)), dim=1)
 
 
@@ -146,3 +183,30 @@ def pixel_positions(height: int, width: int, device: torch.device) -> Float[Tens
     y = torch.linspace(-1, 1, height, device=device)
     x = torch.linspace(-1, 1, width, device=device)
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1).reshape(-1, 2)
+
+
+def offset_of(
+    shift: Int64[Tensor, "b two=2"] | None, stride: int, x: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b one=1 two=2"] | None:
+    """Returns what to add to positions in [-1, 1] on a map so that they are those before its picture was shifted.
+
+    Args:
+        shift: pixels (x, y) by which the picture's content was moved left and up; None: not at all.
+        stride: pixels per cell of the map.
+        x: the feature map.
+    """
+    if shift is None:
+        return None
+    sides = shift.new_tensor(x.shape[:1:-1])
+    return (2.0 * shift / (stride * (sides - 1).clamp_min(1)))[:, None]
+
+
+def shifted(images: Shaped[Tensor, "b h w c"], shift: Int64[Tensor, "b two=2"]) -> Shaped[Tensor, "b h w c"]:
+    """Returns pictures whose content is moved left and up by (x, y) whole pixels, with the border repeated."""
+    height, width = images.shape[1:3]
+    columns, rows = (
+        (shift[:, i, None] + torch.arange(side, device=shift.device)).clamp(0, side - 1)
+        for i, side in ((0, width), (1, height))
+    )
+    sample = torch.arange(len(images), device=shift.device)[:, None, None]
+    return images[sample, rows[:, :, None], columns[:, None]]

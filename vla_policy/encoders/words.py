@@ -41,8 +41,19 @@ class WordGrounding(nn.Module):
         # Unit word vectors and features then give logits of standard deviation 1.5: heatmaps with peaks to learn from.
         nn.init.normal_(self.query.weight, std=1.5 * inputs**-0.5)
 
-    def forward(self, words: Float[Tensor, "b l e"], features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b l g"]:
-        """Returns position in [-1, 1], peak and features of every word's looks, float32."""
+    def forward(
+        self,
+        words: Float[Tensor, "b l e"],
+        features: Float[Tensor, "b c h w"],
+        offset: Float[Tensor, "b one=1 two=2"] | None = None,
+    ) -> Float[Tensor, "b l g"]:
+        """Returns position in [-1, 1], peak and features of every word's looks, float32.
+
+        Args:
+            words: word vectors.
+            features: feature map.
+            offset: added to the positions, see `vla_policy.encoders.vision.offset_of`.
+        """
         height, width = features.shape[2:]
         pixels = self.norm(rearrange(features, "b c h w -> b (h w) c"))
         values = self.value(pixels)
@@ -51,6 +62,8 @@ class WordGrounding(nn.Module):
             logits = queries.float() @ pixels.float().transpose(1, 2) / math.sqrt(pixels.shape[-1])
             heat = logits.softmax(dim=-1)
             expected = heat @ pixel_positions(height, width, heat.device)
+            if offset is not None:
+                expected = expected + offset
             found = torch.cat((expected, heat.amax(dim=-1, keepdim=True), heat @ values.float()), dim=-1)
         return rearrange(found, "b (l q) g -> b l (q g)", q=_LOOKS)
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vla_policy.config import TrainConfig, nearest
-from vla_policy.training.image_augmentation import ImageAugmentation, drop_words
+from vla_policy.training.image_augmentation import ImageAugmentation, draw_shifts, drop_words
 from vla_policy.types import Observation
 from vla_policy.vla.normalize import Normalization
 
@@ -43,7 +43,7 @@ class MultimodalAugmentation:
             raise ValueError(f"--camera-dropout-weights must leave a camera that may be lost; got {weights}")
         self.camera_dropout = {name: config.camera_dropout * w / total for name, w in relative.items() if total > 0}
         self.config = config
-        self.images = ImageAugmentation(config.color_jitter, config.random_shift)
+        self.images = ImageAugmentation(config.color_jitter, random_shift=0.0)
         self.state_std = torch.tensor(normalization.state_std)
         self.instruction_std = torch.tensor(normalization.instruction_std)
 
@@ -57,8 +57,11 @@ class MultimodalAugmentation:
         config, size, device = self.config, observation.state.shape[0], observation.state.device
         image_mask = observation.image_mask
         if len(image_mask) > 1:
-            # One draw decides: a camera is lost where it falls into that one's of disjoint intervals.
-            draw, start, kept = torch.rand(size, 1, generator=generator).to(device), 0.0, {}
+            # One draw decides: a camera is lost where it falls into that one's of disjoint intervals. The draws of a
+            # batch are spread evenly over 0 .. 1, so that every batch has as many pictures as the last one: for every
+            # number of pictures that is new to it oneDNN compiles all convolutions, which halved the throughput.
+            places = torch.randperm(size, generator=generator) + torch.rand(size, generator=generator)
+            draw, start, kept = (places / size)[:, None].to(device), 0.0, {}
             for name, mask in image_mask.items():
                 end = start + self.camera_dropout[name]
                 kept[name] = mask & ~((draw >= start) & (draw < end))
@@ -83,6 +86,8 @@ class MultimodalAugmentation:
         return replace(
             changed,
             images=self.images(observation.images, generator),
+            # Left to the encoder, which sees the picture as its camera took it first and keeps the positions in it.
+            image_shift=draw_shifts(observation.images, config.random_shift, generator),
             instruction_mask=drop_words(changed.instruction_mask, config.word_dropout, generator),
         )
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
+
+from vla_policy.encoders.vision import shifted
 
 _LUMA = (0.299, 0.587, 0.114)  # of Rec. 601
 
@@ -45,22 +47,38 @@ class ImageAugmentation:
         """
         changed = dict(images)
         if self.random_shift > 0:
-            changed = {name: self._shifted(x, generator) for name, x in changed.items()}
+            shifts = draw_shifts(changed, self.random_shift, generator)
+            changed = {
+                name: rearrange(
+                    shifted(rearrange(x, "b t h w c -> b h w (t c)"), shifts[name]), "b h w (t c) -> b t h w c", c=3
+                )
+                for name, x in changed.items()
+            }
         if self.color_jitter > 0:
             size = len(next(iter(changed.values())))
             factors = 1 + self.color_jitter * (2 * torch.rand(3, size, 1, 1, 1, 1, generator=generator) - 1)
             changed = {name: _colored(x, factors.to(x.device)) for name, x in changed.items()}
         return changed
 
-    def _shifted(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        moved = []
-        for side in images.shape[2:4]:
-            most = int(self.random_shift * side)
-            offset = torch.randint(-most, most + 1, (len(images), 1), generator=generator)
-            moved.append((torch.arange(side) + offset).clamp(0, side - 1).to(images.device))
-        sample = torch.arange(len(images), device=images.device)[:, None, None]
-        rows, columns = moved
-        return rearrange(images[sample, :, rows[:, :, None], columns[:, None]], "b h w t c -> b t h w c")
+
+def draw_shifts(
+    images: Mapping[str, UInt8[Tensor, "b t h w c"]], random_shift: float, generator: torch.Generator
+) -> dict[str, Int64[Tensor, "b two=2"]]:
+    """Returns camera -> whole pixels (x, y) per sample, uniform in -+ a share of the sides; with a share of 0 nothing.
+
+    Args:
+        images: camera -> pictures.
+        random_shift: the share, 0 .. 0.5.
+        generator: of the CPU.
+    """
+    if random_shift <= 0:
+        return {}
+    shifts = {}
+    for name, x in images.items():
+        most = [int(random_shift * side) for side in (x.shape[3], x.shape[2])]
+        drawn = [torch.randint(-side, side + 1, (len(x),), generator=generator) for side in most]
+        shifts[name] = torch.stack(drawn, dim=1).to(x.device)
+    return shifts
 
 
 def _colored(images: Tensor, factors: Tensor) -> Tensor:

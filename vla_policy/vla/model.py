@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vla_policy.config import ModelConfig
 from vla_policy.embodiment import Embodiment
 from vla_policy.encoders import (
+    Background,
     ConvVisionEncoder,
     InstructionEncoder,
     MissingToken,
@@ -17,6 +20,7 @@ from vla_policy.encoders import (
     WordGrounding,
     WordPooling,
 )
+from vla_policy.encoders.vision import PATCH, offset_of
 from vla_policy.fusion import build_fusion
 from vla_policy.tokenizers import ActionTokenizer
 from vla_policy.types import Observation, TokenGroup
@@ -66,8 +70,11 @@ class VLAModel(nn.Module):
                     channels=config.vision_channels,
                     keypoints=config.keypoints,
                     region_grid=config.region_grid,
+                    background=Background(*size, config.background_components)
+                    if config.background_components
+                    else None,
                 )
-                for name in embodiment.cameras
+                for name, size in embodiment.cameras.items()
             }
         )
         self.state = StateEncoder(state_dim, width)
@@ -90,6 +97,16 @@ class VLAModel(nn.Module):
         self.state_head = nn.Sequential(
             nn.Linear(2 * width * len(embodiment.cameras), width), nn.GELU(), nn.Linear(width, state_dim)
         )
+
+    def fit_backgrounds(self, pictures: Mapping[str, UInt8[Tensor, "n h w c"]]) -> None:
+        """Measures what is usual in each camera's pictures, where the model is to see what is not.
+
+        Args:
+            pictures: camera -> a sample of the training data.
+        """
+        for name, camera in self.cameras.items():
+            if isinstance(camera, ConvVisionEncoder) and camera.background is not None:
+                camera.background.fit(pictures[name])
 
     def encode(self, observation: Observation) -> TokenGroup:
         """Returns the fused tokens of an observation.
@@ -168,7 +185,8 @@ class VLAModel(nn.Module):
         found = [words]
         for name in self.cameras:
             seen = observation.image_mask[name][:, -1]
-            tokens, located = self._look(name, observation.images[name][:, -1], seen, words, condition)
+            shift = observation.image_shift.get(name)
+            tokens, located = self._look(name, observation.images[name][:, -1], seen, words, condition, shift)
             groups[name] = self.missing[name](tokens, seen)
             found.append(located)
         instruction = self.instruction(torch.cat(found, dim=-1), spoken)
@@ -183,13 +201,16 @@ class VLAModel(nn.Module):
         seen: Bool[Tensor, " b"],
         words: Float[Tensor, "b l e"],
         condition: Float[Tensor, "b d"],
+        shift: Int64[Tensor, "b two=2"] | None,
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l g"]]:
         """Returns a camera's tokens and what each word finds in its picture; zeros, at no cost, where it is missing."""
         if seen.all():
-            tokens, features = self.cameras[name](images, condition)
-            return tokens, self.grounding[name](words, features)
-        tokens, features = self.cameras[name](images[seen], condition[seen])
-        return _scatter(tokens, seen), _scatter(self.grounding[name](words[seen], features), seen)
+            tokens, features = self.cameras[name](images, condition, shift)
+            return tokens, self.grounding[name](words, features, offset_of(shift, PATCH, features))
+        shift = None if shift is None else shift[seen]
+        tokens, features = self.cameras[name](images[seen], condition[seen], shift)
+        located = self.grounding[name](words[seen], features, offset_of(shift, PATCH, features))
+        return _scatter(tokens, seen), _scatter(located, seen)
 
     def _words(self, observation: Observation) -> tuple[Float[Tensor, "b l e"], Bool[Tensor, "b l"]]:
         """Returns the normalised word vectors and their mask, up to the longest instruction of the batch."""

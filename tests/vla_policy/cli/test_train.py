@@ -170,3 +170,12 @@ def test_every_fusion_trains(store: Path, tmp_path: Path, fusion: str) -> None:
     command = ["train", "--data", str(store), "--out", str(tmp_path / "run"), "--fusion", fusion, "--steps", "1"]
     assert main([*command, *shlex.split(FLAGS)]) == 0
     assert Policy.load(tmp_path / "run" / "checkpoint").model.config.fusion == fusion
+
+
+def test_a_background_is_measured_and_kept_with_the_policy(store: Path, body: Embodiment, tmp_path: Path) -> None:
+    command = ["train", "--data", str(store), "--steps", "2", "--background-components", "3", "--random-shift", "0.1"]
+    assert main([*command, "--out", str(tmp_path / "run"), *shlex.split(FLAGS)]) == 0
+    model = load_checkpoint(tmp_path / "run/checkpoint").model
+    for name in body.cameras:
+        components = model.get_buffer(f"cameras.{name}.background.components")
+        assert (components.norm(dim=1) - 1).abs().max() < 0.01

@@ -62,3 +62,28 @@ def test_weights_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         MultimodalAugmentation(TrainConfig(camera_dropout_weights=weights), normalization, CAMERAS)
+
+
+def test_every_batch_has_as_many_pictures(
+    make_batch: Callable[[int, int], DemonstrationBatch], words: TokenGroup, normalization: Normalization
+) -> None:
+    augment = MultimodalAugmentation(TrainConfig(camera_dropout=0.5), normalization, CAMERAS)
+    generator, given = torch.Generator().manual_seed(0), observe(make_batch(64, 0), words)
+    masks = [augment(given, generator).image_mask["front"] for _ in range(20)]
+    assert {int(mask.sum()) for mask in masks} <= {47, 48, 49}
+    assert all(0 < sum(int(mask[sample]) for mask in masks) < 20 for sample in (0, 31, 63))
+
+
+def test_a_shift_is_told_and_left_to_the_encoder(
+    make_batch: Callable[[int, int], DemonstrationBatch], words: TokenGroup, normalization: Normalization
+) -> None:
+    given = observe(make_batch(200, 0), words)
+    augment = MultimodalAugmentation(TrainConfig(random_shift=0.1), normalization, CAMERAS)
+    changed = augment(given, torch.Generator().manual_seed(0))
+    for name, images in given.images.items():
+        assert torch.equal(changed.images[name], images)
+        for side, drawn in zip((images.shape[3], images.shape[2]), changed.image_shift[name].T, strict=True):
+            most = int(0.1 * side)
+            assert set(drawn.tolist()) == set(range(-most, most + 1))
+    plain = MultimodalAugmentation(TrainConfig(), normalization, CAMERAS)
+    assert plain(given, torch.Generator().manual_seed(0)).image_shift == {}
