@@ -89,3 +89,13 @@ def _training(result: Mapping[str, Any]) -> str:
     time = "in a time that was not noted" if seconds is None else f"in {seconds / 60:.0f} minutes"
     made = f"{training['samples']:,} samples in {training['steps']:,} steps {time} on {training['hardware']}"
     return f"Pictures: {pictures}. Training: {made}."
+
+
+def encoder_probe(result: Mapping[str, Any]) -> str:
+    rows = []
+    for name, row in result["error_cm"].items():
+        held_out, training = ([f"{error:.2f}" for error in row[split]] for split in ("held_out", "training"))
+        rows.append((name, *held_out, *training))
+    ahead = result["frames_ahead"]
+    header = ("error [cm] frames ahead", *(f"{n}, held out" for n in ahead), *(f"{n}, trained on" for n in ahead))
+    return table(header, rows) + source(result)
