@@ -1,4 +1,4 @@
-"""Observation -> action chunk at batch 1: our policy beside ACT and Diffusion Policy, and beside the machine's floor.
+"""Observation -> action chunk at batch 1: our policy beside ACT, SmolVLA and Diffusion Policy, beside the machine's floor.
 
 python benchmarks/policy_latency.py --checkpoint checkpoints/metaworld
 
@@ -22,6 +22,7 @@ import torch
 import tyro
 from peers.act import ACT
 from peers.diffusion_policy import OBSERVATIONS, DiffusionPolicy
+from peers.smolvla import IMAGE_SIDE, SmolVLA
 from result_files import RESULTS, write_result
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,6 +39,7 @@ from vla_policy.vla.normalize import Normalization
 from vla_policy.vla.policy import Policy
 
 _INSTRUCTION = "open the door"
+_WORDS = 4  # tokens of such an instruction
 _MATRIX = 2048
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _MEAN, _STD = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
@@ -86,7 +88,7 @@ def measure(
     contenders = {("ours", dtypes[-1]): _ours(policy, dtypes[-1], calls)}
     for dtype in dtypes:
         for name, model, observation in _peers(policy.embodiment, diffusion):
-            fewer = 1 if name == "diffusion_policy_100" else max(1, calls // 10)
+            fewer = 1 if name in ("diffusion_policy_100", "smolvla_512") else max(1, calls // 10)
             contenders[name, dtype] = _peer(model, observation, dtype, fewer)
     rates = {dtype: _matrix_rate(_DTYPES[dtype]) for dtype in dtypes}
     flops = {}
@@ -156,6 +158,7 @@ def _peers(body: Embodiment, diffusion: bool) -> list[tuple[str, nn.Module, tupl
         ("act_480", act, (look(1, 480, 480), torch.zeros(s))),
         ("act_224", act, (look(1, 224, 224), torch.zeros(s))),
         ("act_same_input", act, (look(cameras, height, width), torch.zeros(s))),
+        ("smolvla_512", SmolVLA(), (look(1, IMAGE_SIDE, IMAGE_SIDE), torch.zeros(s), torch.arange(_WORDS))),
     ]
     if diffusion:
         unet, seen = DiffusionPolicy(s, a), (look(OBSERVATIONS, height, width), torch.zeros(OBSERVATIONS, s))

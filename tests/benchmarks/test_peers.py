@@ -53,3 +53,16 @@ def test_the_act_layer_is_torchs_where_positions_are_zero() -> None:
             theirs.get_submodule(other).load_state_dict(ours.get_submodule(name).state_dict())
         x = torch.randn(1, 7, WIDTH)
         assert torch.allclose(ours(x, torch.zeros_like(x)), theirs(x), atol=1e-5)
+
+
+def test_smolvla_has_the_published_size() -> None:
+    from peers.smolvla import CHUNK, SmolVLA
+
+    with torch.device("meta"):
+        model = SmolVLA().eval()
+        learned = [model.expert, model.expert_norm, model.state_in, model.action_in, model.action_out]
+        # LeRobot's own counts: of all parameters, and of those that it trains.
+        assert count(model) == 450_046_176
+        assert sum(map(count, [*learned, model.time_in, model.time_out])) == 99_880_992
+        chunk = model(torch.zeros(2, 3, 512, 512), torch.zeros(4), torch.zeros(5, dtype=torch.int64))
+    assert chunk.shape == (CHUNK, 32)
