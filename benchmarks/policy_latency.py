@@ -1,4 +1,4 @@
-"""Observation -> action chunk at batch 1: our policy beside ACT, SmolVLA and Diffusion Policy, beside the machine's floor.
+"""Observation -> action chunk at batch 1: our policy beside ACT, SmolVLA, Diffusion Policy and the machine's floor.
 
 python benchmarks/policy_latency.py --checkpoint checkpoints/metaworld
 
