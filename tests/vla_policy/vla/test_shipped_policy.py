@@ -12,8 +12,8 @@ from vla_policy.training.checkpoint import load_checkpoint
 from vla_policy.types import Observation
 
 CHECKPOINT = Path(__file__).parents[3] / "checkpoints" / "tabletop"
-FIRST_ACTION = (-0.30538031, -1.41056395, 1.99518216, -2.15359187, -1.57102096, -0.3045103, 1.00013947)
-LAST_ACTION = (-0.30937618, -1.27952433, 2.07493353, -2.3700552, -1.57088232, -0.31022212, -0.0073998)
+FIRST_ACTION = (-0.30022866, -1.36426127, 2.02792645, -2.16101384, -1.57066262, -0.30021438, 0.99887925)
+LAST_ACTION = (-0.30419207, -1.38976276, 1.97803319, -2.08658838, -1.57036257, -0.30382112, -0.00247341)
 
 
 def picture(phase: int) -> Tensor:
