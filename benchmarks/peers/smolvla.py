@@ -8,6 +8,7 @@ of SmolVLM2-500M. The original masks the state's token from the prefix; here all
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -70,7 +71,7 @@ class SmolVLA(nn.Module):
     def _read(self, x: Float[Tensor, "b n d"]) -> list[tuple[Tensor, Tensor]]:
         """Returns keys and values of the prefix at every layer."""
         memory = []
-        for layer in self.text:
+        for layer in cast("list[_Layer]", self.text):
             normed = layer.norm(x)
             query, key, value = layer.queries(normed), layer.keys(normed), layer.values(normed)
             key = _turned(key, 0)
@@ -86,7 +87,8 @@ class SmolVLA(nn.Module):
         x = self.time_out(F.silu(self.time_in(torch.cat((self.action_in(actions), when), dim=-1))))
         first = memory[0][0].shape[2]
         causal = torch.ones(CHUNK, first + CHUNK, dtype=torch.bool).tril(first)
-        for index, (layer, (key, value)) in enumerate(zip(self.expert, memory, strict=True)):
+        expert = cast("list[_Layer]", self.expert)
+        for index, (layer, (key, value)) in enumerate(zip(expert, memory, strict=True)):
             normed, mask = layer.norm(x), None
             query = _turned(layer.queries(normed), first if index % 2 == 0 else 0)
             if index % 2 == 0:

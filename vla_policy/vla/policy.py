@@ -137,12 +137,14 @@ class Policy:
         state: Shaped[np.ndarray, ...] | None,
         instruction: str | None,
     ) -> Observation:
+        words = self._words(instruction)
         return Observation(
             images={name: self._image(name, images) for name in self._checked(images)},
             image_mask={name: torch.tensor([[images[name] is not None]]) for name in self.embodiment.cameras},
             state=self._state(state),
             state_mask=torch.tensor([[state is not None]]),
-            **self._instruction(instruction),
+            instruction=words.tokens,
+            instruction_mask=words.mask,
         ).to(self._device)
 
     def _checked(self, images: Mapping[str, object]) -> tuple[str, ...]:
@@ -188,13 +190,11 @@ class Policy:
         weights = torch.from_numpy(prefix.weights(self.chunk_size))
         return Guide(torch.from_numpy(actions)[None].to(self._device), weights.to(self._device))
 
-    def _instruction(self, instruction: str | None) -> dict[str, Tensor]:
+    def _words(self, instruction: str | None) -> TokenGroup:
         if instruction is None:
             # One word that is masked: there is nothing to attend to.
-            empty = torch.zeros(1, 1, InstructionEncoder.width)
-            return {"instruction": empty, "instruction_mask": torch.zeros(1, 1, dtype=torch.bool)}
-        words = self._encoder.embed([instruction])
-        return {"instruction": words.tokens, "instruction_mask": words.mask}
+            return TokenGroup(torch.zeros(1, 1, InstructionEncoder.width), torch.zeros(1, 1, dtype=torch.bool))
+        return self._encoder.embed([instruction])
 
 
 def require_inputs(names: Set[str], embodiment: Embodiment) -> None:
