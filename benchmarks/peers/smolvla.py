@@ -62,7 +62,7 @@ class SmolVLA(nn.Module):
         padded = F.pad(state, (0, _PADDED - len(state)))
         parts = [self.connector(seen).flatten(0, 1), self.words(words), self.state_in(padded)[None]]
         memory = self._read(torch.cat(parts)[None])
-        actions = torch.randn(1, CHUNK, _PADDED, dtype=images.dtype)
+        actions = torch.randn(1, CHUNK, _PADDED, dtype=images.dtype, device=images.device)
         for step in range(FLOW_STEPS):
             time = 1 - step / FLOW_STEPS
             actions = actions - self._velocity(actions, time, memory) / FLOW_STEPS
@@ -81,12 +81,12 @@ class SmolVLA(nn.Module):
 
     def _velocity(self, actions: Tensor, time: float, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
         least, most = _PERIODS
-        periods = least * (most / least) ** torch.linspace(0, 1, _EXPERT // 2)
+        periods = least * (most / least) ** torch.linspace(0, 1, _EXPERT // 2, device=actions.device)
         angles = 2 * math.pi * time / periods
         when = torch.cat((angles.sin(), angles.cos())).to(actions.dtype).expand(1, CHUNK, -1)
         x = self.time_out(F.silu(self.time_in(torch.cat((self.action_in(actions), when), dim=-1))))
         first = memory[0][0].shape[2]
-        causal = torch.ones(CHUNK, first + CHUNK, dtype=torch.bool).tril(first)
+        causal = torch.ones(CHUNK, first + CHUNK, dtype=torch.bool, device=x.device).tril(first)
         expert = cast("list[_Layer]", self.expert)
         for index, (layer, (key, value)) in enumerate(zip(expert, memory, strict=True)):
             normed, mask = layer.norm(x), None
@@ -169,7 +169,9 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = Non
 def _turned(x: Float[Tensor, "b h n d"], first: int) -> Float[Tensor, "b h n d"]:
     """Returns queries or keys with rotary positions from `first` on (arXiv 2104.09864)."""
     half = _HEAD // 2
-    angles = torch.arange(first, first + x.shape[2])[:, None] / 10_000.0 ** (torch.arange(half) / half)
+    angles = torch.arange(first, first + x.shape[2], device=x.device)[:, None] / 10_000.0 ** (
+        torch.arange(half, device=x.device) / half
+    )
     sine, cosine = angles.sin().to(x.dtype), angles.cos().to(x.dtype)
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
