@@ -63,10 +63,10 @@ def test_one_batch_overfits(
     assert error() < 0.3 * before
 
 
-def test_the_words_steer_the_encoders_by_a_vector_of_unit_variance_however_large_it_grows(
+def test_a_normalised_condition_has_unit_variance_however_large_it_grows(
     make_model: MakeModel, observation: Observation
 ) -> None:
-    model = make_model(head="regression")
+    model = make_model(head="regression", normalize_condition=True)
     heard: list[Tensor] = []
     for camera in model.cameras.values():
         camera.fine_block.film.register_forward_pre_hook(lambda module, inputs: heard.append(inputs[0].detach()))  # pyright: ignore
