@@ -16,7 +16,7 @@ class Background(nn.Module):
     rest = (x - m - U^T U (x - m)) / s, with the mean picture m, the first components as the rows of U, and per pixel
     and colour s^2 = 8^2 + the variance of what is left. Where the camera stands still, components explain what is large
     or the same every time: the scene, even one of many, the light, the arm. A puck that lies elsewhere every time is
-    left, and as large in numbers as all the rest together.
+    left.
 
     Args:
         height: of the pictures, in pixels.

@@ -79,7 +79,7 @@ class ConvVisionEncoder(nn.Module):
             shift: pixels (x, y) by which to move each picture's content left and up. The feature map is shifted, the
                 keypoints' positions are those before.
         """
-        x = F.relu(self.stem(self._patches(images, shift)))
+        x = F.relu(self.stem(self._pixels(images, shift)))
         fine = self.fine_block(x, condition)
         coarse = self.coarse_block(F.relu(self.down(fine)), condition)
         points = (
@@ -91,24 +91,16 @@ class ConvVisionEncoder(nn.Module):
         tokens = torch.cat((torch.stack(keypoints, dim=1), self.region_token(regions)), dim=1)
         return tokens + self.positions.to(tokens.dtype), fine
 
-    def _patches(
+    def _pixels(
         self, images: UInt8[Tensor, "b h w c"], shift: Int64[Tensor, "b two=2"] | None
     ) -> Float[Tensor, "b p h2 w2"]:
-        """Returns 4x4 patches as channels in [-1, 1], channels last in memory: here alone images become float."""
+        """Returns 4x4 patches as channels, channels last in memory, in [-1, 1]: here alone images become float."""
         device = images.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.stem.weight.dtype
-        down, right = (-side % (2 * PATCH) for side in images.shape[1:3])
-        seen: Tensor = images
+        pixels = _patches(images, shift).to(dtype) / 127.5 - 1
         if self.background is not None:
-            seen = torch.cat((images.to(dtype) / 127.5 - 1, self.background(images).to(dtype)), dim=-1)
-        if shift is not None:
-            seen = shifted(seen, shift)
-        if down or right:
-            seen = F.pad(seen, (0, 0, 0, right, 0, down))
-        patches = rearrange(seen, "b (h p) (w q) c -> b h w (p q c)", p=PATCH, q=PATCH)
-        if self.background is None:
-            patches = patches.to(dtype) / 127.5 - 1
-        return patches.permute(0, 3, 1, 2)
+            pixels = torch.cat((pixels, _patches(self.background(images).to(dtype), shift)), dim=-1)
+        return pixels.permute(0, 3, 1, 2)
 
 
 class FilmBlock(nn.Module):
@@ -199,6 +191,16 @@ def offset_of(
         return None
     sides = shift.new_tensor(x.shape[:1:-1])
     return (2.0 * shift / (stride * (sides - 1).clamp_min(1)))[:, None]
+
+
+def _patches(images: Shaped[Tensor, "b h w c"], shift: Int64[Tensor, "b two=2"] | None) -> Shaped[Tensor, "b h2 w2 p"]:
+    """Returns the 4x4 patches of pictures, shifted first, then padded to multiples of 8."""
+    if shift is not None:
+        images = shifted(images, shift)
+    down, right = (-side % (2 * PATCH) for side in images.shape[1:3])
+    if down or right:
+        images = F.pad(images, (0, 0, 0, right, 0, down))
+    return rearrange(images, "b (h p) (w q) c -> b h w (p q c)", p=PATCH, q=PATCH)
 
 
 def shifted(images: Shaped[Tensor, "b h w c"], shift: Int64[Tensor, "b two=2"]) -> Shaped[Tensor, "b h w c"]:
