@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 
 from sim_envs.metaworld.simulation import CAMERA, MetaWorldSimulation, require_metaworld
 from sim_envs.metaworld.tasks import ALL_TASKS, Task, task_by_name, tasks_in_scene_of
-from sim_envs.rendering import FrameRenderer
+from sim_envs.rendering import WHOLE, FrameRenderer, Window
 from vla_policy.embodiment import Channel, Embodiment
 
 RATE_HZ = 80.0
@@ -20,13 +20,17 @@ HORIZON_STEPS = 400
 _STATE = Channel(("hand_x", "hand_y", "hand_z", "gripper_opening"), ("m", "m", "m", "1"))
 _ACTION = Channel(("delta_x", "delta_y", "delta_z", "gripper_effort"), ("1",) * 4)
 _VIDEO_SIZE = (240, 320)
+PICTURE = "corner2_workspace"
+# In all 50 tasks the hand, the objects and the goals stay in the middle of what the camera shows: 128 of 208 pixels.
+WORKSPACE = Window(top=57 / 208, left=65 / 208, bottom=185 / 208, right=193 / 208)
 
 
 class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     """A Sawyer arm and 50 tasks; the simulator, the rewards' notion of success and the layouts are Meta-World's own.
 
-    Observation: ``{"images": {"corner2": uint8 (h, w, 3)}, "state": float32 (4,), "instruction": str}``; the state is
-    the hand's position [m] and the gripper's opening [1] (0 = closed .. 1 = open).
+    Observation: ``{"images": {"corner2_workspace": uint8 (h, w, 3)}, "state": float32 (4,), "instruction": str}``. The
+    picture is the part of the camera's where things happen: at 128 pixels what a cut of 128 x 128 pixels leaves of a
+    picture of 208 x 208. The state is the hand's position [m] and the gripper's opening [1] (0 = closed .. 1 = open).
     Action: Meta-World's native four numbers in [-1, 1]: a displacement of the hand's target per control period, in
     units of 1 cm, and the gripper's effort (positive closes). An episode ends with success or after 400 steps.
     Pictures have no shadows and no multisampling.
@@ -50,14 +54,14 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             robot="metaworld_sawyer",
             control_mode="end_effector_delta",
             rate_hz=RATE_HZ,
-            cameras={CAMERA: (image_size, image_size)},
+            cameras={PICTURE: (image_size, image_size)},
             state=_STATE,
             action=_ACTION,
         )
         self.action_space: spaces.Box = spaces.Box(-1.0, 1.0, (len(_ACTION),), np.float32)
         self.observation_space = spaces.Dict(
             {
-                "images": spaces.Dict({CAMERA: spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)}),
+                "images": spaces.Dict({PICTURE: spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)}),
                 "state": spaces.Box(-np.inf, np.inf, (len(_STATE),), np.float32),
                 "instruction": spaces.Text(max_length=200, charset=string.printable),
             }
@@ -66,7 +70,7 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._task: Task = ALL_TASKS[0]
         self._instruction = ""
         self._simulation: MetaWorldSimulation | None = None
-        self._renderers: dict[tuple[int, int], FrameRenderer] = {}
+        self._renderers: dict[Window, FrameRenderer] = {}
         self._full_state = np.zeros(0)
         self._steps = 0
 
@@ -153,14 +157,14 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def observe(self) -> dict[str, Any]:
         """Returns the observation of the state as it is now, rendered afresh."""
         return {
-            "images": {CAMERA: self._picture(self._image_size, self._image_size)},
+            "images": {PICTURE: self._picture(self._image_size, self._image_size, WORKSPACE)},
             "state": self._full_state[: len(_STATE)].astype(np.float32),
             "instruction": self._instruction,
         }
 
     def render(self) -> np.ndarray | None:
         """Returns a 240 x 320 picture (uint8 RGB) when `render_mode` is ``rgb_array``."""
-        return None if self.render_mode is None else self._picture(*_VIDEO_SIZE)
+        return None if self.render_mode is None else self._picture(*_VIDEO_SIZE, WHOLE)
 
     def close(self) -> None:
         """Frees the GL contexts."""
@@ -173,12 +177,13 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise RuntimeError("call reset() first")
         return self._simulation
 
-    def _picture(self, height: int, width: int) -> np.ndarray:
+    def _picture(self, height: int, width: int, window: Window) -> np.ndarray:
         simulation = self._running()
-        if (height, width) not in self._renderers:
-            self._renderers[height, width] = FrameRenderer(simulation.model, height, width)
-        # The camera hangs upside down.
-        return self._renderers[height, width].render(simulation.data, CAMERA)[::-1, ::-1].copy()
+        if window not in self._renderers:
+            # The camera hangs upside down.
+            turned = Window(1 - window.bottom, 1 - window.right, 1 - window.top, 1 - window.left)
+            self._renderers[window] = FrameRenderer(simulation.model, height, width, turned)
+        return self._renderers[window].render(simulation.data, CAMERA)[::-1, ::-1].copy()
 
     def _info(self, success: bool, failure: str) -> dict[str, Any]:
         return {

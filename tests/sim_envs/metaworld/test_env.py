@@ -12,9 +12,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sim_envs  # noqa: F401
-from sim_envs.metaworld.env import HORIZON_STEPS, MetaWorldEnv
+from sim_envs.metaworld.env import HORIZON_STEPS, WORKSPACE, MetaWorldEnv
 from sim_envs.metaworld.expert import Expert
-from sim_envs.metaworld.simulation import MetaWorldError, MetaWorldSimulation
+from sim_envs.metaworld.simulation import CAMERA, MetaWorldError, MetaWorldSimulation
 from sim_envs.metaworld.tasks import ALL_TASKS
 from sim_envs.seeds import TUNING_SEEDS
 
@@ -49,7 +49,7 @@ def test_passes_gymnasiums_checker() -> None:
 def test_the_observation_is_one_picture_four_numbers_and_words(env: MetaWorldEnv) -> None:
     observation, info = env.reset(seed=SEED, options={"task": "door-open"})
     assert env.observation_space.contains(observation)
-    assert list(observation["images"]) == ["corner2"]
+    assert list(observation["images"]) == ["corner2_workspace"]
     assert np.array_equal(observation["state"], env.full_state[:4].astype(np.float32))
     assert observation["instruction"] == info["instruction"]
     assert not env.resting_action().any()
@@ -57,20 +57,34 @@ def test_the_observation_is_one_picture_four_numbers_and_words(env: MetaWorldEnv
 
 def test_the_picture_is_upright(env: MetaWorldEnv) -> None:
     """Above the table is the grey of the room, and the table's brown wood is at the bottom."""
-    image = env.reset(seed=SEED, options={"task": "reach"})[0]["images"]["corner2"].astype(float)
+    image = env.reset(seed=SEED, options={"task": "reach"})[0]["images"]["corner2_workspace"].astype(float)
     red_over_blue = image[..., 0] - image[..., 2]
     assert np.abs(red_over_blue[:6, -16:]).max() < 12
     assert red_over_blue[-6:, -24:].min() > 12
+
+
+@pytest.mark.parametrize("task", ["sweep", "stick-pull", "peg-insert-side"])
+def test_the_picture_is_the_part_of_the_cameras_where_the_goal_is(env: MetaWorldEnv, task: str) -> None:
+    """The goals of these tasks lie farther out than any other's."""
+    env.reset(seed=SEED, options={"task": task})
+    simulation = MetaWorldSimulation(task)
+    goal = simulation.reset(SEED)[36:39]
+    camera = simulation.data.camera(CAMERA)
+    right, up, back = camera.xmat.reshape(3, 3).T @ (goal - camera.xpos)
+    focal = 0.5 / np.tan(np.radians(simulation.model.camera(CAMERA).fovy[0]) / 2)
+    column, row = 0.5 - focal * right / -back, 0.5 + focal * up / -back  # turned upright
+    assert WORKSPACE.left < column < WORKSPACE.right
+    assert WORKSPACE.top < row < WORKSPACE.bottom
 
 
 @pytest.mark.parametrize("task", ["push", "stick-pull"])
 def test_an_episode_is_a_function_of_task_and_seed_whatever_came_before(env: MetaWorldEnv, task: str) -> None:
     def run() -> list[np.ndarray]:
         observation, _ = env.reset(seed=SEED, options={"task": task})
-        arrays = [env.full_state, observation["images"]["corner2"]]
+        arrays = [env.full_state, observation["images"]["corner2_workspace"]]
         for _ in range(3):
             observation, *_ = env.step(np.array([0.5, -0.5, -1.0, 1.0], np.float32))
-            arrays += [env.full_state, observation["images"]["corner2"]]
+            arrays += [env.full_state, observation["images"]["corner2_workspace"]]
         return arrays
 
     first = run()
@@ -84,15 +98,15 @@ def test_an_episode_is_a_function_of_task_and_seed_whatever_came_before(env: Met
 _DIGEST = """
 import hashlib
 import sim_envs
-from sim_envs.metaworld.env import MetaWorldEnv
+from sim_envs.metaworld.env import HORIZON_STEPS, WORKSPACE, MetaWorldEnv
 env = MetaWorldEnv(image_size=48)
-image = env.reset(seed={seed}, options={{"task": "reach"}})[0]["images"]["corner2"]
+image = env.reset(seed={seed}, options={{"task": "reach"}})[0]["images"]["corner2_workspace"]
 print(hashlib.sha256(image.tobytes()).hexdigest())
 """
 
 
 def test_another_process_sees_the_same_picture(env: MetaWorldEnv) -> None:
-    image = env.reset(seed=SEED, options={"task": "reach"})[0]["images"]["corner2"]
+    image = env.reset(seed=SEED, options={"task": "reach"})[0]["images"]["corner2_workspace"]
     command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n" + _DIGEST.format(seed=SEED)]
     other = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     assert other.stdout.strip() == hashlib.sha256(image.tobytes()).hexdigest()
