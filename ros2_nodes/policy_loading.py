@@ -53,12 +53,15 @@ class JointsOfPoses:
     Args:
         policy: its actions are those of ``robot.embodiment``.
         robot: the robot file, with an end effector.
+        max_horizon_s: how far after its observation a chunk is executed at most, in seconds. What is out of reach
+            later on shortens the chunk.
 
     Raises:
         ValueError: the robot's URDF does not say where the end effector is.
     """
 
-    def __init__(self, policy: PolicyLike, robot: Robot) -> None:
+    def __init__(self, policy: PolicyLike, robot: Robot, max_horizon_s: float) -> None:
+        self._required = max(1, int(max_horizon_s * robot.rate_hz + 1e-6))
         self._policy, self._robot, self._actions = policy, robot, EndEffectorActions(robot)
         self.embodiment = robot.commanded
         self.execute_steps, self.checkpoint_id = policy.execute_steps, policy.checkpoint_id
@@ -74,14 +77,15 @@ class JointsOfPoses:
         """Returns the joints of the policy's chunk, reached from the measured ones; so is a prefix turned into poses.
 
         Raises:
-            ValueError: the state is missing, or a pose is none or cannot be reached.
+            ValueError: the state is missing, or a pose is none, or cannot be reached within the horizon.
         """
         if state is None:
             raise ValueError("the state is missing: without the measured joints, no joints for a pose can be found")
         if prefix is not None:
             prefix = replace(prefix, actions=self._actions.poses(prefix.actions))
         chunk = self._policy.predict(images, state, instruction, t0_s, prefix)
-        return replace(chunk, actions=self._actions.joints(chunk.actions, self._robot.measured(state)))
+        actions = self._actions.joints(chunk.actions, self._robot.measured(state), self._required)
+        return replace(chunk, actions=actions)
 
     def require_fits(self, embodiment: Embodiment, what: str) -> None:
         """Raises an EmbodimentMismatch when the joints are those of another body."""

@@ -130,7 +130,7 @@ class PolicyNode(LifecycleNode):
         )
         warm_up(self._policy, robot, continues=execution == "real_time_chunking")
         if robot.end_effector is not None:
-            self._policy = JointsOfPoses(self._policy, robot)
+            self._policy = JointsOfPoses(self._policy, robot, value_of(self, "max_horizon_s"))
         self._output = make_output(self, robot, self._planner)
         self._worker = NewestJobWorker(partial(self._ask, robot), self._answered.trigger, "policy inference")
         self._inputs = [self._subscribe_camera(camera) for camera in robot.cameras]

@@ -83,7 +83,7 @@ def test_the_node_commands_the_joints_of_a_policys_poses_and_holds_where_there_a
             said = host.diagnosed(lambda words: "holds policy_error" in words, "the hold")
             assert said["last_hold"].startswith("policy_error: ")
             with pytest.raises(ValueError, match=words):
-                JointsOfPoses(policy, robot).predict({}, HOME, fault, 0.0)
+                JointsOfPoses(policy, robot, 1.2).predict({}, HOME, fault, 0.0)
         host.instruct("go")
         assert not (positions(host.show()[0], robot) == positions(host.show()[0], robot)[0]).all()
 
@@ -106,7 +106,7 @@ def test_the_motion_under_way_is_given_to_the_policy_as_poses(pose_robot_file: P
 
 
 def test_without_the_measured_joints_there_is_no_chunk(robot: Robot) -> None:
-    policy = JointsOfPoses(PosePolicy(robot), robot)
+    policy = JointsOfPoses(PosePolicy(robot), robot, 1.2)
     policy.require_fits(robot.commanded, "the robot")
     with pytest.raises(ValueError, match="the state is missing"):
         policy.predict({}, None, "go", 0.0)

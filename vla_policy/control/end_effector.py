@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from vla_policy.control.inverse_kinematics import follow_poses
+from vla_policy.control.inverse_kinematics import OutOfReach, follow_poses
 from vla_policy.control.kinematics import LinkKinematics
 from vla_policy.control.robot import POSE_PARTS, Robot
 
@@ -46,25 +46,33 @@ class EndEffectorActions:
         return _replaced(commanded, self._joints, np.concatenate(columns, axis=1).astype(np.float32))
 
     def joints(
-        self, actions: Float32[np.ndarray, "k p"], measured: Float32[np.ndarray, " a"]
-    ) -> Float32[np.ndarray, "k a"]:
-        """Returns a policy's actions (k, p) as what is commanded (k, a), by inverse kinematics.
+        self, actions: Float32[np.ndarray, "k p"], measured: Float32[np.ndarray, " a"], required: int
+    ) -> Float32[np.ndarray, "n a"]:
+        """Returns a policy's actions (k, p) as what is commanded (n, a), by inverse kinematics.
+
+        A chunk ends before a pose that cannot be reached, where that comes after the required ones.
 
         Args:
             actions: a chunk in the policy's order, which begins one step after the observation.
             measured: commanded dimensions as measured at the observation, from where the arm goes; NaN is possible
                 where no joint of the end effector is.
+            required: how many of the actions may be executed.
 
         Raises:
-            ValueError: another number of dimensions, a pose that is not finite or has no orientation, or one that
-                cannot be reached: then there is no chunk at all, never one that goes somewhere else.
+            ValueError: another number of dimensions, a pose that is not finite or has no orientation, or a required
+                one that cannot be reached: then there is no chunk at all, never one that goes somewhere else.
         """
         if actions.shape[1] != len(self._given):
             raise ValueError(f"expected actions of {len(self._given)} numbers ({self._given}); got {actions.shape[1]}")
         start = self._kinematics.joints_of(measured[self._joints])
         poses = _orthonormal(actions[:, self._pose].astype(np.float64))
-        found = follow_poses(self._kinematics, poses, start, self._lower, self._upper)
-        return _replaced(actions, self._pose, self._kinematics.positions_of(found))
+        try:
+            found = follow_poses(self._kinematics, poses, start, self._lower, self._upper)
+        except OutOfReach as error:
+            found = error.joints
+            if len(found) < required:
+                raise
+        return _replaced(actions[: len(found)], self._pose, self._kinematics.positions_of(found))
 
 
 def _replaced(

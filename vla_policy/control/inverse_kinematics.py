@@ -16,7 +16,16 @@ _HALF_TURN = 1e-6  # sine under which a rotation's axis cannot be read from its 
 
 
 class OutOfReach(ValueError):
-    """Raised for a pose that the joints cannot reach within their limits, from where they are."""
+    """Raised for a pose that the joints cannot reach within their limits, from where they are.
+
+    Args:
+        message: which pose, and how near the arm comes to it.
+        joints: (k, a) of the poses before it.
+    """
+
+    def __init__(self, message: str, joints: Float64[np.ndarray, "k a"]) -> None:
+        super().__init__(message)
+        self.joints = joints
 
 
 def follow_poses(
@@ -41,7 +50,8 @@ def follow_poses(
         upper: greatest joint positions.
 
     Raises:
-        OutOfReach: a pose cannot be reached; the message says which, by how much, and the joints at their limits.
+        OutOfReach: a pose cannot be reached; the message says which, by how much, and the joints at their limits. It
+            carries the joints of the poses before.
 
     Source: Sugihara, "Solvability-Unconcerned Inverse Kinematics by the Levenberg-Marquardt Method", IEEE Transactions
     on Robotics 27 (2011), with equal weights for 1 m and 1 rad. Joints at a limit are taken out of the equations here
@@ -66,7 +76,8 @@ def follow_poses(
             raise OutOfReach(
                 f"pose {step + 1} of {len(poses)}, at {np.round(pose[:3, 3], 3).tolist()} m, is out of reach or beyond "
                 f"the joints' limits: the arm comes within {off_m:.2g} m and {off_rad:.2g} rad of it"
-                f"{', at the limit of ' * bool(at_limit)}{', '.join(at_limit)}"
+                f"{', at the limit of ' * bool(at_limit)}{', '.join(at_limit)}",
+                found[:step],
             )
         found[step] = joints
     return found

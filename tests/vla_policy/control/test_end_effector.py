@@ -69,7 +69,7 @@ def test_joints_become_poses_and_poses_the_same_joints(robot: Robot, order: int)
     np.testing.assert_array_equal(poses[:, gripper], chunk()[:, 6:])
     axes = poses[:, ~np.array(gripper)][:, 3:].reshape(12, 2, 3)
     np.testing.assert_allclose(axes @ axes.transpose(0, 2, 1), np.tile(np.eye(2), (12, 1, 1)), atol=1e-6)
-    np.testing.assert_allclose(actions.joints(poses, HOME[columns]), joints, atol=1e-4)
+    np.testing.assert_allclose(actions.joints(poses, HOME[columns], 12), joints, atol=1e-4)
 
 
 def test_scale_and_offset_of_the_joints_change_numbers_but_no_pose(robot: Robot, actions: EndEffectorActions) -> None:
@@ -85,17 +85,17 @@ def test_scale_and_offset_of_the_joints_change_numbers_but_no_pose(robot: Robot,
 
     poses = actions.poses(chunk())
     np.testing.assert_allclose(in_degrees.poses(degrees(chunk())), poses, atol=1e-6)
-    np.testing.assert_allclose(in_degrees.joints(poses, degrees(HOME)), degrees(chunk()), atol=6e-3)
+    np.testing.assert_allclose(in_degrees.joints(poses, degrees(HOME), 12), degrees(chunk()), atol=6e-3)
 
 
 def test_a_chunk_is_continuous_from_where_the_arm_is(actions: EndEffectorActions) -> None:
     """The same poses from another of the arm's configurations: an elbow that is down stays down."""
     joints = chunk()
     down = np.array([-0.26, -0.1, -1.8, -2.8, -np.pi / 2, -0.26, 0.5], np.float32)
-    (turned,) = actions.joints(actions.poses(HOME[None]), down)
+    (turned,) = actions.joints(actions.poses(HOME[None]), down, 12)
     assert np.abs(turned - HOME).max() > 1.0
     for start in (HOME, turned):
-        found = actions.joints(actions.poses(joints), start)
+        found = actions.joints(actions.poses(joints), start, 12)
         assert np.abs(np.diff(np.concatenate([start[None], found]), axis=0)).max() < 0.15
 
 
@@ -104,7 +104,7 @@ def test_axes_that_are_not_quite_at_right_angles_are_made_so(actions: EndEffecto
     leaning = poses.copy()
     leaning[:, 3:6] *= 1.3
     leaning[:, 6:9] = 0.7 * poses[:, 6:9] + 0.2 * poses[:, 3:6]
-    np.testing.assert_allclose(actions.joints(leaning, HOME), actions.joints(poses, HOME), atol=1e-4)
+    np.testing.assert_allclose(actions.joints(leaning, HOME, 12), actions.joints(poses, HOME, 12), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,20 @@ def test_what_is_no_pose_or_out_of_reach_gives_no_chunk(
     poses = actions.poses(chunk())
     poses[3, columns] = value
     with pytest.raises(ValueError, match=re.escape(words).replace(r"\.\*", ".*")):
-        actions.joints(poses, HOME)
+        actions.joints(poses, HOME, 12)
+
+
+def test_what_is_out_of_reach_later_than_anything_is_executed_ends_the_chunk(actions: EndEffectorActions) -> None:
+    poses = actions.poses(chunk())
+    whole = actions.joints(poses, HOME, 12)
+    poses[8, :3] = 2.0, 0.0, 0.3
+    np.testing.assert_array_equal(actions.joints(poses, HOME, 8), whole[:8])
+    with pytest.raises(ValueError, match=r"pose 9 of 12.*out of reach"):
+        actions.joints(poses, HOME, 9)
 
 
 def test_a_chunk_of_another_width_and_a_robot_without_an_end_effector_are_refused(actions: EndEffectorActions) -> None:
     with pytest.raises(ValueError, match=r"expected actions of 10 numbers \(hand\.position\.x \[m\].*; got 7"):
-        actions.joints(chunk(), HOME)
+        actions.joints(chunk(), HOME, 12)
     with pytest.raises(ValueError, match="has no end_effector"):
         EndEffectorActions(read_robot(TABLETOP))
