@@ -45,11 +45,12 @@ EXTRAS = {
     "retrieval": ["faiss-cpu>=1.12", "milvus-lite>=3.0", "pymilvus>=2.6"],
     # A ROS 2 for machines without one. Never beside a ROS 2 distribution: `make setup` leaves it out there.
     "ros": ["ros-common-interfaces>=5.5", "ros-rclpy[fastrtps]>=9.1"],
+    # Other vector search engines, which benchmarks/vector_search.py measures beside; hnswlib needs a C++ compiler.
+    "bench": ["hnswlib>=0.8", "usearch>=2.20"],
     "dev": [
         "beartype>=0.20",
         "colcon-common-extensions>=0.3",
         "geomloss>=0.3",
-        "hnswlib>=0.8",
         "hypothesis>=6.120",
         "pot>=0.9.6",
         "pre-commit>=4.0",
@@ -61,7 +62,6 @@ EXTRAS = {
         "ruff>=0.9",
         "scikit-learn>=1.5",
         "scipy>=1.14",
-        "usearch>=2.20",
         "wandb>=0.20",
     ],
 }

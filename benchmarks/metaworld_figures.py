@@ -11,8 +11,7 @@ import numpy as np
 from episode_journal import evaluate_kept, read_journal
 
 from sim_envs.evaluation import EvaluationConfig, Evaluator
-from sim_envs.metaworld.env import HORIZON_STEPS
-from sim_envs.metaworld.simulation import CAMERA
+from sim_envs.metaworld.env import HORIZON_STEPS, PICTURE
 from sim_envs.metaworld.tasks import GROUPS, SHARED_SCENES
 from sim_envs.rollout import EpisodeResult
 from sim_envs.scoring import rate, summarize
@@ -83,7 +82,7 @@ def protocol(config: EvaluationConfig, *, pixels: int, seed_blocks: int) -> dict
         "seed_blocks": seed_blocks,
         "tasks": len(config.tasks),
         "horizon_steps": HORIZON_STEPS,
-        "camera": CAMERA,
+        "camera": PICTURE,
         "pixels": pixels,
         "shadows": False,
         "multisampling": False,

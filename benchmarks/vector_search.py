@@ -1,5 +1,6 @@
 """Vector search: queries/s, recall@10, build time and bytes of every index, beside the engines used directly.
 
+pip install -c constraints.txt -e '.[bench]'              hnswlib is built by it: it needs g++ and Python's headers
 python benchmarks/vector_search.py                      100,000 and 1,000,000 vectors of 512 numbers
 python benchmarks/vector_search.py --counts 20000       a try
 
@@ -18,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import faiss
-import hnswlib
+import hnswlib  # pyright: ignore[reportMissingImports]
 import numpy as np
 import torch
 import tyro
 from result_files import write_result
-from usearch.index import Index as UsearchIndex
+from usearch.index import Index as UsearchIndex  # pyright: ignore[reportMissingImports]
 
 from vla_policy.retrieval.faiss_indexes import ExactIndex, FaissIndex, HnswIndex, IvfIndex
 from vla_policy.retrieval.local import LocalIndex

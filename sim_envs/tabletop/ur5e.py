@@ -1,8 +1,9 @@
 """A UR5e with a two-finger gripper as a MuJoCo spec, built from primitive shapes on published numbers.
 
 Source: Universal Robots, "DH parameters for calculations of kinematics and dynamics" (UR5e: a, d, alpha, link masses,
-centres of mass) and the UR5e technical specification (joint ranges, 180 deg/s, joint torques). The gripper is a
-parallel one with the 85 mm stroke and the 163 mm tool length of a common adaptive two-finger gripper.
+centres of mass) and the UR5e technical specification (joint ranges, 180 deg/s, joint torques); the elbow has the
++-180 deg of ur_description, half of its range, as robots under ROS 2 do. The gripper is a parallel one with the 85 mm
+stroke and the 163 mm tool length of a common adaptive two-finger gripper.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ros2_nodes.session import SessionConfig, session
 from sim_envs.rollout import run_episode
 from sim_envs.tabletop.env import TabletopEnv
 from vla_policy.cli import main
+from vla_policy.cli.ros_demo import ros_demo
 from vla_policy.config import ModelConfig
 from vla_policy.control.messages import joint_state_to_vector, time_to_ns
 from vla_policy.control.robot_file import read_robot
@@ -89,6 +91,7 @@ def test_the_demo_writes_its_results_and_fails_below_the_minimum(
 ) -> None:
     flags = ["--checkpoint", str(checkpoint), "--episodes", "2", "--minimum-success", "0.5", "--out", str(tmp_path)]
     assert main(["ros-demo", *flags]) == 1
+    assert inspect.signature(ros_demo).parameters["minimum_success"].default == 0.6, "what `make demo` asks for"
     assert "below the minimum of 50%" in capsys.readouterr().out
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["overall"]["n"] == 2

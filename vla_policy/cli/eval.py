@@ -29,7 +29,8 @@ def evaluate(
     """Evaluate a policy in closed loop over tasks x seeds; write result.json and report.html.
 
     Args:
-        checkpoint: directory of the checkpoint; checkpoints/<env> by default.
+        checkpoint: directory of the checkpoint; by default the one of the training in runs/ENV, and where there is no
+            such training the shipped checkpoints/ENV.
         policy: "checkpoint", or "expert" for the scripted expert in the same harness.
         tasks: sets of tasks or task names, separated by commas: "training", "all"; of the tabletop also "held-out"; of
             Meta-World also "easy", "medium", "hard", "very_hard".
@@ -58,7 +59,8 @@ def evaluate(
     from sim_envs.tasksets import select_tasks
     from vla_policy.provenance import describe_run
 
-    checkpoint = checkpoint or Path("checkpoints") / env
+    trained = Path("runs") / env / "checkpoint"
+    checkpoint = checkpoint or (trained if trained.exists() else Path("checkpoints") / env)
     config = EvaluationConfig(
         checkpoint=checkpoint if policy == "checkpoint" else None,
         tasks=tuple(task.name for task in select_tasks(tasks, env)),

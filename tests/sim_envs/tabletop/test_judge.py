@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from sim_envs.tabletop.env import TabletopEnv
+from sim_envs.tabletop.judge import Judge
+from sim_envs.tabletop.layout import Layout
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +51,56 @@ def test_put_counts_in_the_right_container_only(env: TabletopEnv) -> None:
 
 
 def test_stack_wants_the_named_base(env: TabletopEnv) -> None:
-    env.reset(seed=0, options={"task": "stack_red_cube_on_blue_cube"})
-    base = env.data.body("blue cube").xpos.copy()
-    _place(env, "red cube", base + np.array([0.005, 0, 0.046]))
-    assert _steps_to_success(env) is not None
+    for base, counts in (("blue cube", True), ("orange brick", False)):
+        env.reset(seed=0, options={"task": "stack_red_cube_on_blue_cube"})
+        if base not in env.layout.objects:
+            _place(env, base, np.array([0.45, 0.0, 0.03]))
+        _place(env, "red cube", env.data.body(base).xpos + np.array([0.005, 0, 0.046]))
+        assert (_steps_to_success(env) is not None) == counts
+
+
+class StagedPhysics:
+    """Says of every object what a test has decided: no simulator can be made to lose a goal at a given moment."""
+
+    touched, height, shift = True, 0.0, 0.0
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def touching(self, name: str) -> set[int]:
+        return {1} if self.touched else set()
+
+    def height_m(self, name: str) -> float:
+        return self.height
+
+    def position_m(self, name: str) -> np.ndarray:
+        x, y = self._layout.objects[name][:2]
+        return np.array([x + self.shift, y, 0.02])
+
+
+@pytest.fixture
+def touch(env: TabletopEnv) -> tuple[StagedPhysics, Judge]:
+    env.reset(seed=0, options={"task": "touch_red_cube"})
+    physics = StagedPhysics(env.layout)
+    return physics, Judge(physics, env.task, env.layout)  # type: ignore[arg-type]
+
+
+def test_a_goal_that_was_lost_must_hold_for_half_a_second_anew(touch: tuple[StagedPhysics, Judge]) -> None:
+    physics, judge = touch
+    times = np.arange(12) * 0.1
+    done = []
+    for time_s in times:
+        physics.touched = not np.isclose(time_s, 0.4)
+        done.append(judge.update(float(time_s)))
+    assert np.flatnonzero(done).tolist() == [10, 11], "held from 0.5 s on, so done at 1.0 s"
+
+
+@pytest.mark.parametrize(("field", "value"), [("touched", False), ("height", 0.05), ("shift", 0.05)])
+def test_touching_is_neither_lifting_nor_pushing(touch: tuple[StagedPhysics, Judge], field: str, value: float) -> None:
+    physics, judge = touch
+    assert [judge.update(time_s) for time_s in (0.0, 0.5)] == [False, True]
+    setattr(physics, field, value)
+    assert not any(judge.update(time_s) for time_s in (1.0, 1.5, 2.0))
 
 
 @pytest.mark.parametrize(("direction", "shift"), [("left", (0, 0.08)), ("right", (0, -0.08)), ("away", (0.08, 0))])

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from sim_envs.kinematics import InverseKinematics
-from sim_envs.tabletop.ur5e import _DH, JOINTS, TOOL_LENGTH_M, add_ur5e
+from sim_envs.tabletop.ur5e import JOINTS, TOOL_LENGTH_M, add_ur5e
+
+# a [m], d [m], alpha [rad] as Universal Robots publishes them, written out once more.
+_DH = (
+    (0.0, 0.1625, math.pi / 2),
+    (-0.425, 0.0, 0.0),
+    (-0.3922, 0.0, 0.0),
+    (0.0, 0.1333, math.pi / 2),
+    (0.0, 0.0997, -math.pi / 2),
+    (0.0, 0.0996, 0.0),
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +39,11 @@ def _forward_kinematics(q: np.ndarray) -> np.ndarray:
     tool = np.eye(4)
     tool[2, 3] = TOOL_LENGTH_M
     return pose @ tool
+
+
+def test_the_joints_reach_as_far_as_the_real_ones(arm: mujoco.MjModel) -> None:
+    limits_deg = np.degrees([arm.joint(name).range for name in JOINTS])
+    np.testing.assert_allclose(limits_deg, [[-360, 360], [-360, 360], [-180, 180]] + 3 * [[-360, 360]])
 
 
 def test_the_model_moves_like_the_published_dh_parameters(arm: mujoco.MjModel) -> None:

@@ -11,7 +11,8 @@ from vla_policy.encoders import InstructionEncoder
 from vla_policy.training.checkpoint import load_checkpoint
 from vla_policy.types import Observation
 
-CHECKPOINT = Path(__file__).parents[3] / "checkpoints" / "tabletop"
+SHIPPED = Path(__file__).parents[3] / "checkpoints"
+CHECKPOINT = SHIPPED / "tabletop"
 FIRST_ACTION = (-0.30022866, -1.36426127, 2.02792645, -2.16101384, -1.57066262, -0.30021438, 0.99887925)
 LAST_ACTION = (-0.30419207, -1.38976276, 1.97803319, -2.08658838, -1.57036257, -0.30382112, -0.00247341)
 
@@ -19,6 +20,12 @@ LAST_ACTION = (-0.30419207, -1.38976276, 1.97803319, -2.08658838, -1.57036257, -
 def picture(phase: int) -> Tensor:
     y, x, channel = torch.meshgrid(torch.arange(96), torch.arange(96), torch.arange(3), indexing="ij")
     return ((3 * y + 5 * x + 70 * channel + phase) % 256).to(torch.uint8)[None, None]
+
+
+def test_no_shipped_checkpoint_is_larger_than_a_repository_bears() -> None:
+    sizes = {path.parent.name: path.stat().st_size for path in SHIPPED.rglob("*.safetensors")}
+    assert sizes.keys() >= {"tabletop", "tabletop_flow", "metaworld"}
+    assert max(sizes.values()) <= 32e6, sizes
 
 
 def test_the_shipped_checkpoint_gives_the_same_chunk() -> None:
