@@ -39,7 +39,7 @@ def measure(checkpoint: Path = Path("checkpoints/tabletop"), episodes_per_skill:
     torch.set_num_threads(1)
     env = TabletopEnv(image_size=image_size(policy))
     run_episode(env, policy, task=tasks[0], seed=config.episodes[0][1])  # warm
-    alone = [run_episode(env, policy, task=task, seed=seed) for task, seed in config.episodes[::episodes_per_skill]]
+    alone = [run_episode(env, policy, task=task, seed=seed) for task, seed in config.episodes]
     lockstep, _ = _through_ros(config, "lockstep", policy.execute_steps)
     realtime, words = _through_ros(config, "realtime", policy.execute_steps)
     in_process = {(e.task, e.seed): e for e in evaluate(config, processes=2)}

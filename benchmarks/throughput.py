@@ -2,7 +2,7 @@
 
 python benchmarks/throughput.py --checkpoint checkpoints/tabletop
 
-A training run is one process: there "1" and "2" are its torch threads.
+Training is that of the shipped policy, `--head regression`. A run is one process: there "1" and "2" are its torch threads.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def _collection(out: Path, episodes_per_task: int, processes: int) -> float:
 
 
 def _training(data: Path, out: Path, steps: int, threads: int) -> float:
-    flags = ["--data", data, "--out", out, "--steps", steps, "--threads", threads, "--warmup-steps", 1]
+    flags = ["--data", data, "--out", out, "--head", "regression", "--steps", steps, "--threads", threads]
+    flags += ["--warmup-steps", 1]
     code = "import sys; from vla_policy.cli import main; sys.exit(main(['train', *sys.argv[1:]]))"
     subprocess.run([sys.executable, "-c", code, *map(str, flags)], check=True, stdout=subprocess.DEVNULL)
     events = EventAccumulator(str(out / "tensorboard"))
