@@ -13,6 +13,7 @@ from torch import nn
 from vla_policy.cli.reporting import TrainingReport, start_wandb
 from vla_policy.config import LoopConfig
 from vla_policy.interrupt import StopRequest
+from vla_policy.training.allocator import keep_freed_memory
 from vla_policy.training.checkpoint_manager import CheckpointManager
 from vla_policy.training.optimizers import build_optimizers
 from vla_policy.training.state import STATE_NAME
@@ -84,6 +85,7 @@ def run_training(
     """
     samples_per_step = config.batch_size * config.accumulate_batches
     clock = _Clock({} if meta is None else meta)
+    keep_freed_memory()
     with (
         StopRequest() as stop,
         TrainingReport(out, console, samples_per_step, stop, start_wandb(config, out)) as report,
