@@ -40,12 +40,15 @@ TASKS = (
 )
 # Store -> how its demonstrations differ.
 STORES: dict[str, tuple[str, ...]] = {
-    "default": (),
-    "128px": ("--image-size", "128"),
-    "clean": ("--noise-share", "0"),
+    "default": ("--image-size", "128"),
+    "96px": ("--image-size", "96"),
+    "clean": ("--image-size", "128", "--noise-share", "0"),
 }
-# What every row is trained with.
-BASE = ("--head", "regression", "--camera-dropout", "0")
+# What every row is trained with: the recipe of the shipped policy.
+BASE = (
+    *("--head", "regression", "--camera-dropout", "0", "--chunk-size", "16", "--execute-steps", "16"),
+    *("--vision-channels", "32", "96", "--keypoints", "32", "--region-grid", "3", "--random-shift", "0.032"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,14 @@ class Row:
 ROWS: dict[str, Row] = {
     "base": Row(),
     "wide encoder": Row(("--vision-channels", "64", "96")),
-    "128 px": Row(store="128px"),
+    "96 px": Row(store="96px"),
     "fusion": Row(("--fusion", "cross_attention")),
     "AdamW": Row(("--optimizer", "adamw", "--learning-rate", "1e-3")),
+    "normalised condition": Row(("--normalize-condition",)),
     "flow": Row(("--head", "flow")),
-    "chunk 24": Row(("--chunk-size", "24")),
-    "execute 3": Row(execute_steps=3, trained_as="base"),
-    "execute 12": Row(execute_steps=12, trained_as="base"),
-    "shift": Row(("--random-shift", "0.04")),
+    "chunk 24": Row(("--chunk-size", "24", "--execute-steps", "24")),
+    "execute 6": Row(execute_steps=6, trained_as="base"),
+    "no shift": Row(("--random-shift", "0")),
     "clean demonstrations": Row(store="clean"),
     "large": Row(("--width", "384", "--heads", "6", "--layers", "4", "--expert-width", "256", "--expert-heads", "4")),
 }
