@@ -249,9 +249,11 @@ class PolicyNode(LifecycleNode):
         if self._robot is not None:
             now_ns, hardware = self._now_ns(), self._robot.name
             level, summary = DiagnosticStatus.OK, "running" if self._active else "inactive"
-            holding = self._planner.holding(now_ns)
+            holding, degraded = self._planner.holding(now_ns), self._planner.degraded(now_ns)
             if self._active and holding:
                 level, summary = DiagnosticStatus.WARN, "holding: " + "; ".join(holding.values())
+            elif self._active and degraded:
+                level, summary = DiagnosticStatus.WARN, f"degraded: {', '.join(degraded)} lost"
             words |= {"model": value_of(self, "checkpoint"), "checkpoint": self._policy.checkpoint_id}
             words |= {"active": str(self._active)} | self._planner.words(now_ns, time.monotonic())
         name = f"{self.get_name()}: policy"

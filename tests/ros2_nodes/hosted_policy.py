@@ -156,6 +156,16 @@ class Host:
         self.spin_until(lambda: bool(self.status.name) and is_so(self.words), what)
         return self.words
 
+    def warns(self, words: str) -> bool:
+        """Returns whether the diagnostics from now on are a warning with these words."""
+        self.diagnosed(lambda figures: True, "diagnostics")
+        return self.status.level == DiagnosticStatus.WARN and words in self.status.message
+
+    def runs(self) -> bool:
+        """Returns whether the diagnostics from now on say that all is well."""
+        self.diagnosed(lambda figures: True, "diagnostics")
+        return (self.status.level, self.status.message) == (DiagnosticStatus.OK, "running")
+
     def instruct(self, text: str, *, is_refused: bool = False) -> None:
         self._words.publish(String(data=text))
         wanted = "" if is_refused else text

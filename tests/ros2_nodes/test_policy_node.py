@@ -12,6 +12,7 @@ from hosted_policy import STATE, Host, hosted, running
 from rclpy.qos import DurabilityPolicy
 from scripted_policy_node import TABLETOP
 
+from ros2_nodes.conversions import ns_to_time
 from vla_policy.control.messages import time_to_ns, trajectory_to_chunk
 from vla_policy.control.robot_file import read_robot
 
@@ -131,9 +132,50 @@ def test_the_watchdog_needs_no_message_to_bark() -> None:
         (hold,) = host.outputs()
         assert is_hold(hold)
         assert host.diagnosed(lambda words: "holds watchdog" in words, "the watchdog")["holds watchdog"] == "1"
+        assert host.warns("holding: no chunk was accepted since watchdog: no answer")
         host.policy.may_answer.set()
         host.diagnosed(lambda words: "holds observation_age" in words, "the late answer to be refused")
+        assert host.warns("holding: no chunk was accepted since observation_age")
         assert not is_hold(host.show()[0]), "it goes on without a restart"
+        assert host.runs()
+
+
+@pytest.mark.parametrize(
+    ("instruction", "reason"),
+    [("crash", "policy_error: the policy broke"), ("nan", "not_finite"), ("jump", "seam_jump")],
+)
+def test_a_node_whose_chunks_are_all_rejected_warns_until_one_is_accepted(instruction: str, reason: str) -> None:
+    with running() as host:
+        host.show()
+        assert host.runs()
+        host.instruct(instruction)
+        for _ in range(3):
+            assert is_hold(host.show(0.1)[0])
+            assert host.warns(f"holding: no chunk was accepted since {reason}")
+        host.instruct("go")
+        assert host.warns(reason), "an instruction alone moves nothing"
+        host.show()
+        assert host.runs()
+
+
+def test_fresh_inputs_that_never_belong_together_are_a_hold_and_counted_once_each_time() -> None:
+    def earlier(message: Any) -> Any:
+        message.header.stamp = ns_to_time(time_to_ns(message.header.stamp) - 50_000_000)
+        return message
+
+    with running() as host:
+        for episode in ("1", "2"):
+            host.show()
+            assert host.runs()
+            host.pass_time(0.6)
+            for _ in range(8):
+                host.pass_time(0.1)
+                host.send(change_state=earlier)
+            assert host.warns("not_aligned: every input is fresh")
+            assert host.words["holds not_aligned"] == episode
+            assert "holds input_gap" not in host.words or host.words["last_hold"].startswith("not_aligned")
+        host.show()
+        assert host.runs()
 
 
 @pytest.mark.parametrize("execution", ["temporal_ensembling", "real_time_chunking"])
