@@ -139,6 +139,11 @@ class Host:
             assert time.monotonic() < end_s, f"waited in vain for {what}; the node says: {self.status.message}"
             self.executor.spin_once(timeout_sec=0.02)
 
+    def rest(self, duration_s: float) -> None:
+        """Lets the machine's time pass, and the node run."""
+        end_s = time.monotonic() + duration_s
+        self.spin_until(lambda: time.monotonic() > end_s, "a moment")
+
     def pass_time(self, duration_s: float, step_s: float = 0.02) -> None:
         """Lets time pass, step by step, and the node follow."""
         for _ in range(max(1, round(duration_s / step_s))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,47 @@ def test_commands_are_streamed_at_every_tick_and_end_where_the_chunk_ends() -> N
         host.pass_time(0.2)
         host.settle()
         assert host.outputs() == []
+
+
+def test_a_stream_that_was_interrupted_stands_at_its_last_command_and_goes_on_from_there() -> None:
+    with running(output="commands") as host:
+        host.show()
+        host.pass_time(0.1)
+        host.settle()
+        last = list(host.heard["commands"][-1].data)
+        host.forget()
+        host.pass_time(0.2, step_s=0.2)  # no tick in between
+        host.diagnosed(lambda words: words["ticks_skipped"] == "4", "the ticks left out")
+        assert host.words["holds missed_deadline"] == "1"
+        assert host.warns("missed_deadline: no command was streamed for over 0.1 s")
+        host.pass_time(0.2)
+        host.settle()
+        assert {tuple(command.data) for command in host.heard["commands"]} == {tuple(last)}
+        host.state = np.array(last, np.float32)
+        host.show(0.1)
+        assert host.runs()
+        host.pass_time(0.3)
+        host.settle()
+        commands = np.array([last, *(command.data for command in host.heard["commands"])])
+        assert commands[-1, 0] > last[0] + 0.02
+        assert np.abs(np.diff(commands[:, :6], axis=0)).max() < 0.012, "no step at the seam either"
+
+
+def test_a_node_that_was_blocked_in_real_time_makes_no_jump() -> None:
+    with hosted(output="commands", use_sim_time=False) as host:
+        host.node.trigger_configure()
+        host.activate()
+        host.instruct("go")
+        host.now_ns = host.node.get_clock().now().nanoseconds
+        host.send()
+        host.spin_until(lambda: len(host.heard["commands"]) > 5, "the stream")
+        time.sleep(0.4)  # the executor is this thread's
+        host.diagnosed(lambda words: int(words.get("holds missed_deadline", 0)) > 0, "the hold")
+        host.rest(0.3)
+        commands = np.array([command.data for command in host.heard["commands"]])
+        assert 0 <= commands[-1, 0] - commands[0, 0] < 0.1, "it went a part of the way of 0.2 rad"
+        assert (commands[-10:] == commands[-1]).all()
+        assert np.abs(np.diff(commands[:, :6], axis=0)).max() < 0.012, "never more than one tick of the motion"
 
 
 @pytest.mark.parametrize(("output", "topic"), [("trajectory", "shadow/trajectory"), ("commands", "shadow/commands")])

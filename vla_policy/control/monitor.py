@@ -55,8 +55,7 @@ class PolicyMonitor:
         eased: chunks that could be entered within the limits at a later point only.
         seam_jumps: per chunk that took over from another one that still ran.
         commands: streamed commands published.
-        ticks_skipped: times at which a command was due and none was made: the node was stopped for longer than a
-            second.
+        ticks_skipped: times at which a command was due and none was made: the node was stopped for too long.
         command_lateness_s: how long after its time a command was published, in seconds.
     """
 

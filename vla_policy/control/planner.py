@@ -16,6 +16,7 @@ from vla_policy.control.monitor import PolicyMonitor
 from vla_policy.control.motion import CommandedMotion, Motion
 from vla_policy.control.robot import Robot
 from vla_policy.control.safety import SafetyGate, Workspace
+from vla_policy.control.ticks import LONGEST_STALL_S
 from vla_policy.control.waiting import Waiting
 from vla_policy.types import ActionChunk, ChunkPrefix
 
@@ -266,6 +267,20 @@ class Planner:
     def command(self, now_ns: int) -> Float32[np.ndarray, " a"] | None:
         """Returns the position to stream now, (a,) float32 SI units, checked; None: there is nothing to command."""
         return self._motion.command(now_ns)
+
+    def stalled(self, streamed: Float32[np.ndarray, " a"], now_ns: int) -> None:
+        """Ends the motion at the last streamed command where the ones after it were not streamed in time.
+
+        Args:
+            streamed: that command, (a,) float32 SI units; to go on where the motion would be now is a jump.
+            now_ns: current time in nanoseconds.
+        """
+        command = self._motion.command(now_ns)
+        if command is None or np.array_equal(command, streamed):
+            return
+        self._motion.stop_at(streamed, now_ns)
+        self.monitor.hold(safety.LATE, f"no command was streamed for over {LONGEST_STALL_S:g} s")
+        self._ask_again = True
 
     def holding(self, now_ns: int) -> dict[str, str]:
         """Returns why the robot holds, in words by input or reason; empty while it does not.

@@ -479,3 +479,18 @@ def test_inputs_that_are_fresh_but_never_of_one_time_are_counted_once() -> None:
         plan.watch(now_ns)
         assert plan.monitor.held[NOT_ALIGNED] == (tick >= 11), "0.5 s after the executed part"
     assert ask(plan, 3 * SECOND)
+
+
+def test_a_stream_that_stalled_ends_the_motion_at_its_last_command() -> None:
+    plan, _ = moving()
+    streamed, now_ns = plan.command(SECOND + SECOND // 10), SECOND + SECOND // 2
+    assert streamed is not None
+    plan.stalled(streamed, now_ns)
+    assert plan.monitor.held == {safety.LATE: 1}
+    for later_ns in (-SECOND // 10, 0, SECOND // 10, SECOND):
+        np.testing.assert_array_equal(plan.command(now_ns + later_ns), streamed)
+    plan.stalled(streamed, now_ns + SECOND)
+    assert plan.monitor.held == {safety.LATE: 1}, "it stands there"
+    job = ask(plan, now_ns + SECOND // 10)
+    assert plan.answer(job, chunk(job, offset=0.02), job.stamp_ns, clock_s=0.0) is not None
+    np.testing.assert_allclose(plan.command(job.stamp_ns), streamed, atol=1e-6)
