@@ -106,6 +106,12 @@ class PolicyNode(LifecycleNode):
         self._tear_down()
         return TransitionCallbackReturn.SUCCESS
 
+    def destroy_node(self) -> None:
+        """Ends the motion where it is and frees the node."""
+        if self._active:
+            self.trigger_shutdown()
+        super().destroy_node()
+
     def _start(self) -> None:
         self._autostart.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:

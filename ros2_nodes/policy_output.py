@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 from std_msgs.msg import Float64MultiArray
@@ -22,6 +23,7 @@ from vla_policy.control.ticks import Ticks
 from vla_policy.types import ActionChunk
 
 _DEPTH = 10
+_ARRIVAL_TIMEOUT = Duration(seconds=0.5)  # of the last motion: a process that ends cannot send it again
 
 
 class PolicyOutput(Protocol):
@@ -40,7 +42,7 @@ class PolicyOutput(Protocol):
         ...
 
     def destroy(self) -> None:
-        """Frees the publishers."""
+        """Frees the publishers, when what they published has arrived."""
         ...
 
 
@@ -81,8 +83,9 @@ class TrajectoryOutput:
         """Does nothing: the motion that ends the present one was published like any other."""
 
     def destroy(self) -> None:
-        """Frees the publishers."""
+        """Frees the publishers, when what they published has arrived."""
         for publisher in set(self._publishers.values()):
+            publisher.wait_for_all_acked(_ARRIVAL_TIMEOUT)
             self._node.destroy_lifecycle_publisher(publisher)
 
 
@@ -129,7 +132,8 @@ class CommandOutput:
             self._command(self._node.get_clock().now().nanoseconds, late_ns=0)
 
     def destroy(self) -> None:
-        """Frees the publisher."""
+        """Frees the publisher, when what it published has arrived."""
+        self._publisher.wait_for_all_acked(_ARRIVAL_TIMEOUT)
         self._node.destroy_lifecycle_publisher(self._publisher)
 
     def _tick(self) -> None:
