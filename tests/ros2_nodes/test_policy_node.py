@@ -320,6 +320,36 @@ def test_wrong_parameters_end_the_start_with_their_name(parameters: dict, words:
         _host(parameters)
 
 
+def test_a_lost_camera_that_may_be_missing_degrades_the_policy_and_stops_nothing(tmp_path: Path) -> None:
+    text = TABLETOP.read_text()
+    front, wrist = (text.index(f"\n  {name}:\n") for name in ("front", "wrist"))
+    assert front < wrist
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(text[:wrist] + text[wrist:].replace("on_gap: hold", "on_gap: mask", 1))
+    with running(robot_file=robot_file, execute_steps=2) as host:
+
+        def motion() -> None:
+            (trajectory,) = host.show(0.2)
+            assert not is_hold(trajectory)
+            host.state = trajectory_to_chunk(trajectory, ROBOT.action_dimensions).actions[1]
+
+        motion()
+        assert host.policy.lost[-1] == []
+        assert host.runs()
+        host.silent.add("wrist")
+        host.pass_time(0.2)  # it is waited for until it is too old
+        motion()
+        for _ in range(3):
+            motion()
+            assert host.policy.lost[-1] == ["wrist"]
+            assert host.warns("degraded: camera wrist lost")
+        assert host.words["holds"] == "0"
+        host.silent.clear()
+        motion()
+        assert host.policy.lost[-1] == []
+        assert host.runs()
+
+
 POSE_CHANNEL = """
 state:
   tool:
