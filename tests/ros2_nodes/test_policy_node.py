@@ -378,6 +378,9 @@ def test_a_pose_is_part_of_the_state_and_one_in_another_frame_is_not(tmp_path: P
         host.pose.header.frame_id = "camera"
         host.show_in_vain()
         assert host.words["state tool refused"] == "1"
+        host.pose.header.frame_id, host.pose.pose.orientation.w = "base_link", -0.5
+        host.show_in_vain()
+        assert host.words["state tool refused"] == "2", "a quaternion of half the length"
         assert host.status.level == DiagnosticStatus.WARN
         assert host.status.message.startswith("holding: state tool: last message")
         assert "/joint_states" not in host.status.message
