@@ -20,6 +20,7 @@ from ros2_nodes.conversions import diagnostics
 from ros2_nodes.parameters import ROBOT_FILE, ParameterSpec, declare, value_of
 from ros2_nodes.running import run
 from vla_policy.control.robot_file import read_robot
+from vla_policy.control.urdf import with_urdf_limits
 
 CHECKER_PARAMETERS = (
     ROBOT_FILE,
@@ -43,7 +44,7 @@ class CheckerNode(Node):
     def __init__(self) -> None:
         super().__init__("checker")
         declare(self, CHECKER_PARAMETERS)
-        self._robot = read_robot(value_of(self, "robot_file"))
+        self._robot = with_urdf_limits(read_robot(value_of(self, "robot_file")))
         self._checker = CommandChecker(self._robot, value_of(self, "max_horizon_s"))
         for topic in self._robot.action_topics:
             self.create_subscription(JointTrajectory, topic, partial(self._on_trajectory, topic), _QOS)

@@ -16,10 +16,12 @@ FORM = "form"
 NOT_FINITE = "not_finite"
 POSITION = "position_limit"
 VELOCITY = "velocity_limit"
+ACCELERATION = "acceleration_limit"
 STAMP = "stamp"
 HORIZON = "horizon"
 _KEPT = 200
 _SLACK = 1e-4  # relative to a limit: what float32 rounds
+_ACCELERATION_SLACK = 1e-3  # positions are float32, and differ little over a short time
 _TIME_SLACK_NS = 1_000_000
 # Streamed commands carry no stamp. Over this long the times of their arrival tell a speed within a tenth.
 _WINDOW_S = 0.2
@@ -48,10 +50,12 @@ class CommandChecker:
 
     A trajectory is held against: its form (every joint of its topic once, one position each, and one velocity each in
     all points or in none, at least one point), finite positions within the joint limits, finite velocities within
-    theirs and 0 at the last point, the mean speed between two points, a stamp that is neither 0, nor in the
-    future, nor before that of the trajectory before it, points at strictly increasing times, and a last point at most
-    `max_horizon_s` after the stamp. Streamed commands: number of values, finite, joint limits, and the mean speed over
-    the last 0.2 s. The speed of the curve between two points is the controller's and not seen here.
+    theirs and 0 at the last point, the mean speed between two points, the acceleration of the cubic that positions and
+    velocities make between two points that are still to come (before them, the controller goes its own way), a stamp
+    that is neither 0, nor in the future, nor before that of the trajectory before it, points at strictly increasing
+    times, and a last point at most `max_horizon_s` after the stamp. Streamed commands: number of values, finite, joint
+    limits, and the mean speed over the last 0.2 s. The speed of the curve between two points is the controller's and
+    not seen here.
 
     Args:
         robot: the robot file.
@@ -88,7 +92,11 @@ class CommandChecker:
             found += self._positions(values, dimensions)
             found += self._times(times_ns, values, dimensions)
             if rate_sizes != {0}:
-                found += self._velocities(np.array(rates, np.float64)[:, order], dimensions)
+                velocities = np.array(rates, np.float64)[:, order] * [d.scale for d in dimensions]
+                found += self._velocities(velocities, dimensions)
+                ahead = time_to_ns(message.header.stamp) + times_ns >= now_ns
+                if now_ns and (np.diff(times_ns) > 0).all():
+                    found += self._accelerations(times_ns[ahead], values[ahead], velocities[ahead], dimensions)
         return self._note(topic, now_ns / 1e9, found)
 
     def command(self, topic: str, data: Sequence[float], now_s: float) -> list[Violation]:
@@ -163,9 +171,26 @@ class CommandChecker:
     def _velocities(self, rates: np.ndarray, dimensions: Sequence[ActionDimension]) -> list[tuple[str, str]]:
         if not np.isfinite(rates).all():
             return [(NOT_FINITE, f"velocities are {rates.tolist()}")]
-        found = self._speeds(np.abs(rates * [d.scale for d in dimensions]), dimensions, _SLACK)
+        found = self._speeds(np.abs(rates), dimensions, _SLACK)
         if rates[-1].any():
             found.append((VELOCITY, f"the last point has the velocities {rates[-1].tolist()}: it cannot be held"))
+        return found
+
+    def _accelerations(
+        self, times_ns: np.ndarray, values: np.ndarray, rates: np.ndarray, dimensions: Sequence[ActionDimension]
+    ) -> list[tuple[str, str]]:
+        """Judges cubic Hermite curves, whose acceleration is linear in time: greatest at one of the two ends."""
+        durations_s = np.diff(times_ns)[:, None] / 1e9
+        with np.errstate(invalid="ignore"):  # infinite positions; they were found
+            ways = np.diff(values, axis=0)
+            starts = (6 * ways / durations_s - 4 * rates[:-1] - 2 * rates[1:]) / durations_s
+            ends = (-6 * ways / durations_s + 2 * rates[:-1] + 4 * rates[1:]) / durations_s
+        found = []
+        for d, column in zip(dimensions, np.abs([starts, ends]).max(axis=0).T, strict=True):
+            greatest = column.max(initial=0.0)
+            if d.max_acceleration is not None and greatest > d.max_acceleration * (1 + _ACCELERATION_SLACK):
+                limit = f"the limit is {d.max_acceleration}"
+                found.append((ACCELERATION, f"{d.name} accelerates at {greatest:.4f} {d.unit}/s^2, {limit}"))
         return found
 
     def _positions(self, values: np.ndarray, dimensions: Sequence[ActionDimension]) -> list[tuple[str, str]]:

@@ -106,6 +106,12 @@ class PolicyNode(LifecycleNode):
         self._tear_down()
         return TransitionCallbackReturn.SUCCESS
 
+    def destroy_node(self) -> None:
+        """Ends the motion where it is and frees the node."""
+        if self._active:
+            self.trigger_shutdown()
+        super().destroy_node()
+
     def _start(self) -> None:
         self._autostart.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
@@ -249,9 +255,11 @@ class PolicyNode(LifecycleNode):
         if self._robot is not None:
             now_ns, hardware = self._now_ns(), self._robot.name
             level, summary = DiagnosticStatus.OK, "running" if self._active else "inactive"
-            holding = self._planner.holding(now_ns)
+            holding, degraded = self._planner.holding(now_ns), self._planner.degraded(now_ns)
             if self._active and holding:
                 level, summary = DiagnosticStatus.WARN, "holding: " + "; ".join(holding.values())
+            elif self._active and degraded:
+                level, summary = DiagnosticStatus.WARN, f"degraded: {', '.join(degraded)} lost"
             words |= {"model": value_of(self, "checkpoint"), "checkpoint": self._policy.checkpoint_id}
             words |= {"active": str(self._active)} | self._planner.words(now_ns, time.monotonic())
         name = f"{self.get_name()}: policy"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Protocol
 
+import numpy as np
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.timer import Timer
 from std_msgs.msg import Float64MultiArray
@@ -22,6 +23,7 @@ from vla_policy.control.ticks import Ticks
 from vla_policy.types import ActionChunk
 
 _DEPTH = 10
+_ARRIVAL_TIMEOUT = Duration(seconds=0.5)  # of the last motion: a process that ends cannot send it again
 
 
 class PolicyOutput(Protocol):
@@ -40,7 +42,7 @@ class PolicyOutput(Protocol):
         ...
 
     def destroy(self) -> None:
-        """Frees the publishers."""
+        """Frees the publishers, when what they published has arrived."""
         ...
 
 
@@ -81,8 +83,9 @@ class TrajectoryOutput:
         """Does nothing: the motion that ends the present one was published like any other."""
 
     def destroy(self) -> None:
-        """Frees the publishers."""
+        """Frees the publishers, when what they published has arrived."""
         for publisher in set(self._publishers.values()):
+            publisher.wait_for_all_acked(_ARRIVAL_TIMEOUT)
             self._node.destroy_lifecycle_publisher(publisher)
 
 
@@ -90,7 +93,8 @@ class CommandOutput:
     """The position of every tick as a Float64MultiArray, joints in the order of the robot file.
 
     Ticks follow the machine's steady clock, or the simulated time where the node follows that. A tick that comes late
-    is published late, never left out, unless the node was stopped for over a second.
+    is published late. One that is over `LONGEST_STALL_S` late is left out, and the motion ends at the last command that
+    was published: whoever follows it stands there.
 
     Args:
         node: publishes.
@@ -112,8 +116,9 @@ class CommandOutput:
 
     def start(self) -> None:
         """Publishes the planner's command at every tick from now on."""
-        ticks = Ticks(self._rate_hz, self._clock.now().nanoseconds)
-        self._timer = self._node.create_timer(1.0 / self._rate_hz, partial(self._tick, ticks), clock=self._clock)
+        self._ticks = Ticks(self._rate_hz, self._clock.now().nanoseconds)
+        self._last: np.ndarray | None = None
+        self._timer = self._node.create_timer(1.0 / self._rate_hz, self._tick, clock=self._clock)
 
     def follow(self, motion: Motion) -> None:
         """Does nothing: the next tick is on it."""
@@ -123,21 +128,27 @@ class CommandOutput:
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
             self._timer = None
-            self._command(late_ns=0)
+            self._tick()
+            self._command(self._node.get_clock().now().nanoseconds, late_ns=0)
 
     def destroy(self) -> None:
-        """Frees the publisher."""
+        """Frees the publisher, when what it published has arrived."""
+        self._publisher.wait_for_all_acked(_ARRIVAL_TIMEOUT)
         self._node.destroy_lifecycle_publisher(self._publisher)
 
-    def _tick(self, ticks: Ticks) -> None:
-        now_ns = self._clock.now().nanoseconds
-        for tick_ns in ticks.due(now_ns):
-            self._command(late_ns=now_ns - tick_ns)
-        self._planner.monitor.ticks_skipped = ticks.skipped
+    def _tick(self) -> None:
+        tick_now_ns, now_ns = self._clock.now().nanoseconds, self._node.get_clock().now().nanoseconds
+        skipped, due_ns = self._ticks.skipped, self._ticks.due(tick_now_ns)
+        self._planner.monitor.ticks_skipped = self._ticks.skipped
+        if self._ticks.skipped > skipped and self._last is not None:
+            self._planner.stalled(self._last, now_ns)
+        for tick_ns in due_ns:
+            self._command(now_ns, late_ns=tick_now_ns - tick_ns)
 
-    def _command(self, *, late_ns: int) -> None:
-        command = self._planner.command(self._node.get_clock().now().nanoseconds - late_ns)
+    def _command(self, now_ns: int, *, late_ns: int) -> None:
+        command = self._planner.command(now_ns - late_ns)
         if command is not None:
+            self._last = command
             self._publisher.publish(Float64MultiArray(data=to_ros_units(command, self._dimensions)))
             self._planner.monitor.command(late_ns / 1e9)
 

@@ -11,13 +11,13 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from ros2_nodes.conversions import MESSAGE_TYPES, diagnostics
 from ros2_nodes.parameters import RECORDER_PARAMETERS, declare, value_of
-from ros2_nodes.running import INSTRUCTION_QOS, input_qos, run
+from ros2_nodes.running import input_qos, overridable, run
 from vla_datasets.schema import Episode, Stream, describe_streams
 from vla_datasets.store import DemonstrationStore
 from vla_policy.control.alignment import robot_inputs
@@ -27,7 +27,7 @@ from vla_policy.control.recording import EpisodeRecorder
 from vla_policy.control.robot import Robot
 from vla_policy.control.robot_file import read_robot
 
-_COMMAND_QOS = QoSProfile(depth=10)  # as a joint_trajectory_controller listens
+_COMMAND_DEPTH = 10  # as a joint_trajectory_controller listens
 _WARNING_PERIOD_S = 2.0
 
 
@@ -57,7 +57,7 @@ class RecorderNode(Node):
         self.create_service(Trigger, "~/start", self._on_start)
         self.create_service(SetBool, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/discard", self._on_discard)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", **overridable(10))
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(value_of(self, "diagnostics_period_s"), self._diagnose, clock=steady)
         self.get_logger().info(f"recording {self._robot.name} into {self._store.path}")
@@ -74,13 +74,17 @@ class RecorderNode(Node):
     def _subscribe(self, topics: dict[str, RecordedTopic]) -> None:
         sources = {stream.source.topic: stream.source for stream in self._robot.streams}
         sources |= {source.topic: source for source in robot_inputs(self._robot).values()}
-        self.create_subscription(String, self._robot.instruction_topic, self._on_instruction, INSTRUCTION_QOS)
+        latched = overridable(1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        instruction = self._robot.instruction_topic
+        self.create_subscription(String, instruction, callback=self._on_instruction, **latched)
         for topic, recorded in topics.items():
-            if topic == self._robot.instruction_topic:
+            if topic == instruction:
                 continue
-            qos = input_qos(sources[topic]) if topic in sources else _COMMAND_QOS
-            kind = MESSAGE_TYPES[recorded.type]
-            self.create_subscription(kind, topic, partial(self._on_message, topic, recorded), qos)
+            qos: dict[str, Any] = overridable(_COMMAND_DEPTH)
+            if topic in sources:  # whose quality of service the robot file says
+                qos = {"qos_profile": input_qos(sources[topic])}
+            take = partial(self._on_message, topic, recorded)
+            self.create_subscription(MESSAGE_TYPES[recorded.type], topic, callback=take, **qos)
 
     def _on_instruction(self, message: String) -> None:
         self._instruction = message.data.strip()

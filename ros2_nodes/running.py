@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 from vla_policy.control.robot import Source
 
@@ -22,6 +25,7 @@ INSTRUCTION_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCA
 _OVERRIDABLE = QoSOverridingOptions(
     (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 )
+_END_TIMEOUT_S = 10.0
 STOP_WITH_STDIN = "VLA_STOP_WITH_STDIN"  # set by a parent that keeps a pipe to stdin open for as long as it lives
 
 
@@ -39,9 +43,13 @@ def overridable(depth: int, **policies: Any) -> dict[str, Any]:
 def run(make_node: Callable[[], Node]) -> None:
     """Runs a node until SIGINT, SIGTERM or the end of its parent, and ends the process.
 
+    What the node does then finishes, and `destroy_node` is called while the node can still publish: rclpy's own
+    handlers would end its context first. A process that has not ended `_END_TIMEOUT_S` later is ended.
+
     The exit status is 0, or 2 when the node's parameters are wrong.
     """
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    asked_to_end = _asked_to_end()
     if os.environ.get(STOP_WITH_STDIN):
         threading.Thread(target=_stop_with_stdin, name="parent watch", daemon=True).start()
     try:
@@ -53,8 +61,8 @@ def run(make_node: Callable[[], Node]) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        executor.spin_until_future_complete(asked_to_end)
+    except ExternalShutdownException:
         pass
     finally:
         node.destroy_node()
@@ -63,6 +71,25 @@ def run(make_node: Callable[[], Node]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _asked_to_end() -> Future[None]:
+    """Returns what is done as soon as SIGINT or SIGTERM comes, also while the main thread waits in the middleware."""
+    asked: Future[None] = Future()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: None)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        os.read(read_end, 1)
+        asked.set_result(None)
+        time.sleep(_END_TIMEOUT_S)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+    return asked
 
 
 def _stop_with_stdin() -> None:

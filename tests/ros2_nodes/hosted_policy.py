@@ -81,6 +81,7 @@ class Host:
         heard: every message that a robot, or somebody watching a dry run, could hear, by topic.
         state: what the joint states say.
         pose: what a robot file's poses say, but for the stamp.
+        silent: cameras that say nothing.
         status: the last diagnostics.
     """
 
@@ -109,6 +110,7 @@ class Host:
             for topic, source in topics.items()
         }
         self.state, self.pose = STATE.copy(), PoseStamped()
+        self.silent: set[str] = set()
         self._clock = self.peer.create_publisher(Clock, "/clock", 10)
         self.now_ns = 1000 * SECOND_NS
         self._words = self.peer.create_publisher(String, self.robot.instruction_topic, INSTRUCTION_QOS)
@@ -139,6 +141,11 @@ class Host:
             assert time.monotonic() < end_s, f"waited in vain for {what}; the node says: {self.status.message}"
             self.executor.spin_once(timeout_sec=0.02)
 
+    def rest(self, duration_s: float) -> None:
+        """Lets the machine's time pass, and the node run."""
+        end_s = time.monotonic() + duration_s
+        self.spin_until(lambda: time.monotonic() > end_s, "a moment")
+
     def pass_time(self, duration_s: float, step_s: float = 0.02) -> None:
         """Lets time pass, step by step, and the node follow."""
         for _ in range(max(1, round(duration_s / step_s))):
@@ -155,6 +162,16 @@ class Host:
         self.status = DiagnosticStatus()
         self.spin_until(lambda: bool(self.status.name) and is_so(self.words), what)
         return self.words
+
+    def warns(self, words: str) -> bool:
+        """Returns whether the diagnostics from now on are a warning with these words."""
+        self.diagnosed(lambda figures: True, "diagnostics")
+        return self.status.level == DiagnosticStatus.WARN and words in self.status.message
+
+    def runs(self) -> bool:
+        """Returns whether the diagnostics from now on say that all is well."""
+        self.diagnosed(lambda figures: True, "diagnostics")
+        return (self.status.level, self.status.message) == (DiagnosticStatus.OK, "running")
 
     def instruct(self, text: str, *, is_refused: bool = False) -> None:
         self._words.publish(String(data=text))
@@ -189,8 +206,9 @@ class Host:
                 publisher.publish(change_state(vector_to_joint_state(self.state, dimensions, self.now_ns)))
             wanted += len(channels)
         for camera in self.robot.cameras:
-            self.cameras[camera.name].publish(change_image(picture(camera, self.now_ns)))
-            wanted += 1
+            if camera.name not in self.silent:
+                self.cameras[camera.name].publish(change_image(picture(camera, self.now_ns)))
+                wanted += 1
         self.diagnosed(lambda words: received(words) >= wanted, "the observation to be received")
 
     def outputs(self) -> list:

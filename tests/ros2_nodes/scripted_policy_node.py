@@ -27,6 +27,7 @@ class ScriptedPolicy:
         self.execute_steps = 6
         self.prefixes: list[ChunkPrefix | None] = []
         self.states: list[np.ndarray] = []
+        self.lost: list[list[str]] = []
 
     def require_fits(self, embodiment: Embodiment, what: str) -> None:
         self.embodiment.require_match(embodiment, mine="checkpoint scripted", theirs=what)
@@ -46,6 +47,7 @@ class ScriptedPolicy:
         assert state is not None and instruction is not None
         self.prefixes.append(prefix)
         self.states.append(state)
+        self.lost.append([name for name, image in images.items() if image is None])
         light = sum(float(image.mean()) for image in images.values() if image is not None) / 512
         step = np.float32(0.02 + 0.01 * light + 0.001 * len(instruction))
         actions = state[: len(self.embodiment.action.names)] + step * np.arange(1, CHUNK + 1, dtype=np.float32)[:, None]

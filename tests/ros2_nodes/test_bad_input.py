@@ -140,6 +140,10 @@ def test_what_can_be_read_is_read_as_what_it_is() -> None:
         {"change_image": encoded("rgba8", cv2.COLOR_RGB2RGBA)},
         {"change_image": encoded("bgra8", cv2.COLOR_RGB2BGRA)},
         {"change_image": encoded("mono8", cv2.COLOR_RGB2GRAY)},
+        *(
+            {"change_image": encoded(f"bayer_{cells}8", cv2.COLOR_RGB2GRAY)}
+            for cells in ("rggb", "bggr", "gbrg", "grbg")
+        ),
         {"change_state": reordered},
     )
     with running() as host:

@@ -8,6 +8,8 @@ from scripted_policy_node import TABLETOP
 
 from ros2_nodes.checking import CommandChecker, Violation
 from ros2_nodes.conversions import chunk_to_trajectory
+from vla_policy.control.alignment import robot_inputs
+from vla_policy.control.planner import Answer, Planner
 from vla_policy.control.robot import ActionDimension, Robot
 from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
@@ -112,6 +114,60 @@ def test_velocities_of_points(checker: CommandChecker) -> None:
     without = going(3, 0.1)
     without.points[2].velocities = []
     assert kinds(checker.trajectory(TOPIC, without, NOW_NS)) == {"form"}
+
+
+def limited(max_acceleration: float) -> Robot:
+    channels = [
+        replace(c, dimensions=tuple(replace(d, max_acceleration=max_acceleration) for d in c.dimensions))
+        for c in ROBOT.action
+    ]
+    return replace(ROBOT, action=tuple(channels))
+
+
+def test_the_acceleration_of_the_cubics_that_are_still_to_come() -> None:
+    """From rest over 0.06 rad within 0.1 s to rest again: 6 * 0.06 / 0.1^2 = 36 rad/s^2 at both ends."""
+    actions = moved(3, 0, 0.06)
+    message = chunk_to_trajectory(
+        ActionChunk(actions, NOW_NS / 1e9, 0.1), ROBOT.action_dimensions, NOW_NS, np.zeros((8, 7))
+    )
+    for limit, now_ns, wanted in (
+        (35.0, NOW_NS, {"acceleration_limit"}),
+        (36.1, NOW_NS, set()),
+        (35.0, NOW_NS + 310_000_000, set()),
+        (35.0, 0, set()),
+    ):
+        found = CommandChecker(limited(limit), max_horizon_s=0.8).trajectory(TOPIC, message, now_ns)
+        assert kinds(found) == wanted
+        assert all(ROBOT.action_dimensions[0].name in violation.detail for violation in found)
+    without = chunk_to_trajectory(ActionChunk(actions, NOW_NS / 1e9, 0.1), ROBOT.action_dimensions, NOW_NS)
+    assert CommandChecker(limited(1.0), max_horizon_s=0.8).trajectory(TOPIC, without, NOW_NS) == []
+
+
+@pytest.mark.parametrize("delay_ns", [0, 30_000_000, 70_000_000, 130_000_000])
+def test_what_the_safety_gate_lets_through_is_within_the_limit_of_acceleration(delay_ns: int) -> None:
+    robot, random = limited(4.0), np.random.default_rng(delay_ns)
+    checker = CommandChecker(robot, max_horizon_s=0.8)
+    plan = Planner(robot, execute_steps=2, max_horizon_s=0.8, max_observation_age_s=0.5, now_ns=0)
+    plan.instruct("go")
+    stamp_ns, state = NOW_NS, np.full(7, 0.5, np.float32)
+    for _ in range(60):
+        for name in robot_inputs(robot):
+            value = state[:6] if name == "state arm" else state[6:]
+            value = np.zeros((96, 96, 3), np.uint8) if name.startswith("camera") else value
+            assert plan.receive(name, value, stamp_ns, stamp_ns) == ""
+        job = plan.next_job(stamp_ns)
+        assert job is not None
+        speed = np.cumsum(random.uniform(-0.03, 0.03, (12, 7)), axis=0) + random.uniform(-0.05, 0.05, 7)
+        actions = np.clip(state + np.cumsum(speed * 0.1, axis=0), 0.1, 0.9).astype(np.float32)
+        answer = Answer(ActionChunk(actions, stamp_ns / 1e9, 0.1), inference_s=0.0)
+        motion = plan.answer(job, answer, stamp_ns + delay_ns, clock_s=0.0)
+        assert motion is not None
+        message = chunk_to_trajectory(motion.chunk, robot.action_dimensions, motion.stamp_ns, motion.velocities)
+        assert checker.trajectory(TOPIC, message, stamp_ns + delay_ns) == []
+        stamp_ns += 200_000_000
+        state = plan.command(stamp_ns)
+        assert state is not None
+    assert plan.monitor.published > 10
 
 
 def test_values_are_judged_in_the_units_of_the_robot_file() -> None:

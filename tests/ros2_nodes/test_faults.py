@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
@@ -42,9 +43,19 @@ class Watch:
         node = self.driver.node
         node.create_subscription(JointState, "/simulator/ground_truth", self._on_truth, QoSProfile(depth=1000))
         self._parameters = AsyncParameterClient(node, "simulator")
+        self._status = DiagnosticStatus()
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def _on_truth(self, message: JointState) -> None:
         self.truth.append((time_to_ns(message.header.stamp), np.array(message.position)))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._status = next((s for s in message.status if s.name == "policy: policy"), self._status)
+
+    def wait_until_diagnosed(self, level: bytes, words: str) -> None:
+        self.driver.wait_for(
+            lambda: (self._status.level == level and words in self._status.message) or None, PATIENCE_S, f"{words!r}"
+        )
 
     def set_fault(self, text: str) -> str:
         """Asks for a fault; returns why it is refused, "" when it is not."""
@@ -138,8 +149,10 @@ def test_the_robot_stands_within_the_published_horizon_and_goes_on_afterwards(wa
     rested_ns = watch.wait_until(watch.rests, "rest") - 3 * PERIOD_NS
     # An observation that was under way may still be answered; a chunk ends within the horizon of its observation.
     assert rested_ns - failed_ns <= HORIZON_NS + PERIOD_NS
+    watch.wait_until_diagnosed(DiagnosticStatus.WARN, "holding: ")
     assert watch.set_fault("") == ""
     watch.wait_until(watch.moves, "motion without a restart")
+    watch.wait_until_diagnosed(DiagnosticStatus.OK, "running")
 
 
 def test_wrong_faults_are_refused(watch: Watch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from scripted_policy_node import TABLETOP, ScriptedPolicy
 from toy_simulator_node import ToyEnv
@@ -31,6 +32,11 @@ class Checker:
         self.running, self.trajectories = running, list[JointTrajectory]()
         topic = read_robot(TABLETOP).action_topics[0]
         running.driver.node.create_subscription(JointTrajectory, topic, self.trajectories.append, 100)
+        self.statuses: list[DiagnosticStatus] = []
+        running.driver.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.statuses += [status for status in message.status if status.name == "policy: policy"]
 
     def settle(self, duration_s: float = 0.5) -> list[JointTrajectory]:
         end_s = time.monotonic() + duration_s
@@ -139,6 +145,8 @@ def test_every_fault_holds_is_counted_and_shown(
     words = driver.policy_words
     assert int(words[f"holds {reason}"]) > 0
     assert words["last_hold"].startswith(reason)
+    assert checker.statuses[-1].level == DiagnosticStatus.WARN
+    assert checker.statuses[-1].message.startswith("holding: ")
     driver.instruct("go")
     driver.start_episode({"task": "reach", "seed": 0})
     assert driver.outcome(20)["success"], "the node recovers without a restart"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hosted_policy import STATE, Host, hosted, running
 from rclpy.qos import DurabilityPolicy
 from scripted_policy_node import TABLETOP
 
+from ros2_nodes.conversions import ns_to_time
 from vla_policy.control.messages import time_to_ns, trajectory_to_chunk
 from vla_policy.control.robot_file import read_robot
 
@@ -47,6 +49,47 @@ def test_commands_are_streamed_at_every_tick_and_end_where_the_chunk_ends() -> N
         host.pass_time(0.2)
         host.settle()
         assert host.outputs() == []
+
+
+def test_a_stream_that_was_interrupted_stands_at_its_last_command_and_goes_on_from_there() -> None:
+    with running(output="commands") as host:
+        host.show()
+        host.pass_time(0.1)
+        host.settle()
+        last = list(host.heard["commands"][-1].data)
+        host.forget()
+        host.pass_time(0.2, step_s=0.2)  # no tick in between
+        host.diagnosed(lambda words: words["ticks_skipped"] == "4", "the ticks left out")
+        assert host.words["holds missed_deadline"] == "1"
+        assert host.warns("missed_deadline: no command was streamed for over 0.1 s")
+        host.pass_time(0.2)
+        host.settle()
+        assert {tuple(command.data) for command in host.heard["commands"]} == {tuple(last)}
+        host.state = np.array(last, np.float32)
+        host.show(0.1)
+        assert host.runs()
+        host.pass_time(0.3)
+        host.settle()
+        commands = np.array([last, *(command.data for command in host.heard["commands"])])
+        assert commands[-1, 0] > last[0] + 0.02
+        assert np.abs(np.diff(commands[:, :6], axis=0)).max() < 0.012, "no step at the seam either"
+
+
+def test_a_node_that_was_blocked_in_real_time_makes_no_jump() -> None:
+    with hosted(output="commands", use_sim_time=False) as host:
+        host.node.trigger_configure()
+        host.activate()
+        host.instruct("go")
+        host.now_ns = host.node.get_clock().now().nanoseconds
+        host.send()
+        host.spin_until(lambda: len(host.heard["commands"]) > 5, "the stream")
+        time.sleep(0.4)  # the executor is this thread's
+        host.diagnosed(lambda words: int(words.get("holds missed_deadline", 0)) > 0, "the hold")
+        host.rest(0.3)
+        commands = np.array([command.data for command in host.heard["commands"]])
+        assert 0 <= commands[-1, 0] - commands[0, 0] < 0.1, "it went a part of the way of 0.2 rad"
+        assert (commands[-10:] == commands[-1]).all()
+        assert np.abs(np.diff(commands[:, :6], axis=0)).max() < 0.012, "never more than one tick of the motion"
 
 
 @pytest.mark.parametrize(("output", "topic"), [("trajectory", "shadow/trajectory"), ("commands", "shadow/commands")])
@@ -131,9 +174,50 @@ def test_the_watchdog_needs_no_message_to_bark() -> None:
         (hold,) = host.outputs()
         assert is_hold(hold)
         assert host.diagnosed(lambda words: "holds watchdog" in words, "the watchdog")["holds watchdog"] == "1"
+        assert host.warns("holding: no chunk was accepted since watchdog: no answer")
         host.policy.may_answer.set()
         host.diagnosed(lambda words: "holds observation_age" in words, "the late answer to be refused")
+        assert host.warns("holding: no chunk was accepted since observation_age")
         assert not is_hold(host.show()[0]), "it goes on without a restart"
+        assert host.runs()
+
+
+@pytest.mark.parametrize(
+    ("instruction", "reason"),
+    [("crash", "policy_error: the policy broke"), ("nan", "not_finite"), ("jump", "seam_jump")],
+)
+def test_a_node_whose_chunks_are_all_rejected_warns_until_one_is_accepted(instruction: str, reason: str) -> None:
+    with running() as host:
+        host.show()
+        assert host.runs()
+        host.instruct(instruction)
+        for _ in range(3):
+            assert is_hold(host.show(0.1)[0])
+            assert host.warns(f"holding: no chunk was accepted since {reason}")
+        host.instruct("go")
+        assert host.warns(reason), "an instruction alone moves nothing"
+        host.show()
+        assert host.runs()
+
+
+def test_fresh_inputs_that_never_belong_together_are_a_hold_and_counted_once_each_time() -> None:
+    def earlier(message: Any) -> Any:
+        message.header.stamp = ns_to_time(time_to_ns(message.header.stamp) - 50_000_000)
+        return message
+
+    with running() as host:
+        for episode in ("1", "2"):
+            host.show()
+            assert host.runs()
+            host.pass_time(0.6)
+            for _ in range(8):
+                host.pass_time(0.1)
+                host.send(change_state=earlier)
+            assert host.warns("not_aligned: every input is fresh")
+            assert host.words["holds not_aligned"] == episode
+            assert "holds input_gap" not in host.words or host.words["last_hold"].startswith("not_aligned")
+        host.show()
+        assert host.runs()
 
 
 @pytest.mark.parametrize("execution", ["temporal_ensembling", "real_time_chunking"])
@@ -236,6 +320,36 @@ def test_wrong_parameters_end_the_start_with_their_name(parameters: dict, words:
         _host(parameters)
 
 
+def test_a_lost_camera_that_may_be_missing_degrades_the_policy_and_stops_nothing(tmp_path: Path) -> None:
+    text = TABLETOP.read_text()
+    front, wrist = (text.index(f"\n  {name}:\n") for name in ("front", "wrist"))
+    assert front < wrist
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(text[:wrist] + text[wrist:].replace("on_gap: hold", "on_gap: mask", 1))
+    with running(robot_file=robot_file, execute_steps=2) as host:
+
+        def motion() -> None:
+            (trajectory,) = host.show(0.2)
+            assert not is_hold(trajectory)
+            host.state = trajectory_to_chunk(trajectory, ROBOT.action_dimensions).actions[1]
+
+        motion()
+        assert host.policy.lost[-1] == []
+        assert host.runs()
+        host.silent.add("wrist")
+        host.pass_time(0.2)  # it is waited for until it is too old
+        motion()
+        for _ in range(3):
+            motion()
+            assert host.policy.lost[-1] == ["wrist"]
+            assert host.warns("degraded: camera wrist lost")
+        assert host.words["holds"] == "0"
+        host.silent.clear()
+        motion()
+        assert host.policy.lost[-1] == []
+        assert host.runs()
+
+
 POSE_CHANNEL = """
 state:
   tool:
@@ -264,6 +378,9 @@ def test_a_pose_is_part_of_the_state_and_one_in_another_frame_is_not(tmp_path: P
         host.pose.header.frame_id = "camera"
         host.show_in_vain()
         assert host.words["state tool refused"] == "1"
+        host.pose.header.frame_id, host.pose.pose.orientation.w = "base_link", -0.5
+        host.show_in_vain()
+        assert host.words["state tool refused"] == "2", "a quaternion of half the length"
         assert host.status.level == DiagnosticStatus.WARN
         assert host.status.message.startswith("holding: state tool: last message")
         assert "/joint_states" not in host.status.message

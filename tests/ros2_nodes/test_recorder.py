@@ -18,6 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, WrenchStamped
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage, JointState
@@ -32,6 +33,7 @@ from ros2_nodes.conversions import (
     vector_to_joint_state,
 )
 from ros2_nodes.processes import RECORDER, command
+from ros2_nodes.recorder_node import RecorderNode
 from ros2_nodes.running import INSTRUCTION_QOS
 from ros2_nodes.supervision import ChildProcesses, ProcessError, node_environment, private_domain
 from vla_datasets.convert.bag import BagDataset
@@ -403,3 +405,23 @@ def test_a_killed_recorder_loses_nothing_that_was_stored(bench: Bench, tmp_path:
         found = store.read_episode(i)
         np.testing.assert_array_equal(found.images["front"], episode.images["front"])
         np.testing.assert_array_equal(found.actions, episode.actions)
+
+
+def test_the_quality_of_service_can_be_overridden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(ROBOT)
+    given = {"robot_file": robot_file, "store": tmp_path / "store"}
+    given |= {"qos_overrides./instruction.subscription.durability": "volatile"}
+    given |= {"qos_overrides./trajectory.subscription.reliability": "best_effort"}
+    arguments = ["--ros-args", *(word for name, value in given.items() for word in ("-p", f"{name}:={value}"))]
+    with private_domain() as domain:
+        monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        rclpy.init(args=arguments, domain_id=domain)
+        node = RecorderNode()
+        try:
+            qos = {subscription.topic_name: subscription.qos_profile for subscription in node.subscriptions}
+            assert qos["/instruction"].durability == DurabilityPolicy.VOLATILE
+            assert qos["/trajectory"].reliability == ReliabilityPolicy.BEST_EFFORT
+        finally:
+            node.destroy_node()
+            rclpy.try_shutdown()

@@ -49,13 +49,13 @@ class PolicyMonitor:
         published_rate: their rate, monotonic clock.
         held: times the robot had to hold, per reason.
         last_hold: the last reason in words.
+        is_holding: no chunk was published since the last hold.
         inference_s: times of the policy alone, in seconds.
         chunk_latency_s: times from an observation's stamp to its published chunk, in seconds of the node's clock.
         eased: chunks that could be entered within the limits at a later point only.
         seam_jumps: per chunk that took over from another one that still ran.
         commands: streamed commands published.
-        ticks_skipped: times at which a command was due and none was made: the node was stopped for longer than a
-            second.
+        ticks_skipped: times at which a command was due and none was made: the node was stopped for too long.
         command_lateness_s: how long after its time a command was published, in seconds.
     """
 
@@ -67,6 +67,7 @@ class PolicyMonitor:
     published_rate: Rate = field(default_factory=Rate)
     held: Counter[str] = field(default_factory=Counter)
     last_hold: str = ""
+    is_holding: bool = False
     inference_s: deque[float] = field(default_factory=_window)
     chunk_latency_s: deque[float] = field(default_factory=_window)
     eased: int = 0
@@ -83,13 +84,14 @@ class PolicyMonitor:
     def hold(self, reason: str, detail: str) -> None:
         """Counts one hold."""
         self.held[reason] += 1
-        self.last_hold = f"{reason}: {detail}"
+        self.last_hold, self.is_holding = f"{reason}: {detail}", True
 
     def chunk(
         self, *, inference_s: float, latency_s: float, seam_jump: SeamJump | None, eased: int, now_s: float
     ) -> None:
         """Counts one published chunk."""
         self.published += 1
+        self.is_holding = False
         self.inference_s.append(inference_s)
         self.chunk_latency_s.append(latency_s)
         self.eased += eased > 0

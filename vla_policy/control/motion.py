@@ -128,6 +128,11 @@ class CommandedMotion:
             return None
         return self._stand(self._executor.command(now_ns / 1e9), now_ns, now_ns)
 
+    def stop_at(self, position: Float32[np.ndarray, " a"], now_ns: int) -> None:
+        """Ends the motion at a position, (a,) float32, that was commanded before and is where the robot stands."""
+        self._executor = ChunkExecutor(position)
+        self._stand(position, now_ns, now_ns)
+
     def command(self, now_ns: int) -> Float32[np.ndarray, " a"] | None:
         """Returns the position to command now, (a,) float32; None while there is none or it must not be published."""
         command = None if self._executor is None else self._executor.command(now_ns / 1e9)

@@ -16,12 +16,15 @@ from vla_policy.control.monitor import PolicyMonitor
 from vla_policy.control.motion import CommandedMotion, Motion
 from vla_policy.control.robot import Robot
 from vla_policy.control.safety import SafetyGate, Workspace
+from vla_policy.control.ticks import LONGEST_STALL_S
+from vla_policy.control.waiting import Waiting
 from vla_policy.types import ActionChunk, ChunkPrefix
 
 MAX_INSTRUCTION_CHARACTERS = 1000
 POLICY_ERROR = "policy_error"
 NO_INSTRUCTION = "no_instruction"
 INPUT_GAP = "input_gap"
+NOT_ALIGNED = "not_aligned"
 WATCHDOG = "watchdog"
 EMERGENCY_STOP = "emergency_stop"
 _LONG_AGO_NS = -(1 << 62)
@@ -102,6 +105,7 @@ class Planner:
         self._step_ns = to_nanoseconds(self._dt_s)
         self._period_ns = to_nanoseconds(execute_steps * self._dt_s)
         self._max_observation_age_ns = to_nanoseconds(max_observation_age_s)
+        self._max_unaligned_ns = max(self._max_observation_age_ns, 2 * self._step_ns)
         gate = SafetyGate(
             robot.action_dimensions,
             max_horizon_s=max_horizon_s,
@@ -123,8 +127,6 @@ class Planner:
     def start(self, now_ns: int) -> None:
         """Forgets past motions and counts; inputs, instruction and an emergency stop stay."""
         self.monitor = PolicyMonitor()
-        self._gaps_since_ns: dict[str, int] = {}
-        self._counted_gaps: set[str] = set()
         self._forget_motion(now_ns)
 
     def instruct(self, text: str) -> str:
@@ -173,6 +175,7 @@ class Planner:
         if observation is None:
             return None
         self._asked_t0_ns, self._ask_again, self._is_overdue = observation.stamp_ns, False, False
+        self._waiting.end()
         self._pending = Job(observation, self._instruction, now_ns, self._motion.prefix(observation.stamp_ns))
         return self._pending
 
@@ -233,21 +236,24 @@ class Planner:
         """Counts what the robot lacks, and stops it when the policy does not answer; call it regularly.
 
         Every gap of an input that makes the robot hold is counted once, when it has kept the policy from being asked
-        for a control period (in lockstep a simulator's clock runs ahead of its pictures); so is a chunk that was
-        executed to its end before the next one came. Neither needs a stop: nothing new is asked without inputs, and the
-        motion under way ends within `max_horizon_s` of the observation that it answers.
+        for a control period (in lockstep a simulator's clock runs ahead of its pictures); so are fresh inputs of which
+        no observation could be made for `max_observation_age_s`, and a chunk that was executed to its end before the
+        next one came. None needs a stop: nothing new is asked without inputs, and the motion under way ends within
+        `max_horizon_s` of the observation that it answers.
 
         Returns:
             The motion that ends the present one where it is, once the answer to the pending question would be refused
             for its age; else None.
         """
         is_due = self._ask_again or now_ns - self._asked_t0_ns >= self._period_ns
-        gaps = self._gaps(now_ns) if is_due and self._pending is None else {}
-        self._gaps_since_ns = {name: self._gaps_since_ns.get(name, now_ns) for name in gaps}
-        lasting = {name for name, since_ns in self._gaps_since_ns.items() if now_ns - since_ns >= self._step_ns}
-        for name in sorted(lasting - self._counted_gaps):
-            self.monitor.hold(INPUT_GAP, gaps[name])
-        self._counted_gaps = lasting
+        is_waiting = is_due and self._pending is None
+        gaps = self._gaps(now_ns) if is_waiting else {}
+        limits_ns = dict.fromkeys(gaps, self._step_ns)
+        if is_waiting and not self._lacks(now_ns):
+            limits_ns[NOT_ALIGNED] = self._max_unaligned_ns
+        for name in self._waiting.lasting(limits_ns, now_ns):
+            unaligned = "every input is fresh, but no camera's stamp has a sample of each within its tolerance_s"
+            self.monitor.hold(INPUT_GAP if name in gaps else NOT_ALIGNED, gaps.get(name, unaligned))
         self._note_run_out(now_ns)
         if self._pending is None or self._is_overdue:
             return None
@@ -262,14 +268,34 @@ class Planner:
         """Returns the position to stream now, (a,) float32 SI units, checked; None: there is nothing to command."""
         return self._motion.command(now_ns)
 
+    def stalled(self, streamed: Float32[np.ndarray, " a"], now_ns: int) -> None:
+        """Ends the motion at the last streamed command where the ones after it were not streamed in time.
+
+        Args:
+            streamed: that command, (a,) float32 SI units; to go on where the motion would be now is a jump.
+            now_ns: current time in nanoseconds.
+        """
+        command = self._motion.command(now_ns)
+        if command is None or np.array_equal(command, streamed):
+            return
+        self._motion.stop_at(streamed, now_ns)
+        self.monitor.hold(safety.LATE, f"no command was streamed for over {LONGEST_STALL_S:g} s")
+        self._ask_again = True
+
     def holding(self, now_ns: int) -> dict[str, str]:
-        """Returns why the policy cannot be asked now, in words by input; empty while it can."""
-        reasons = self._gaps(now_ns)
-        if self._instruction is None:
-            reasons[NO_INSTRUCTION] = f"no instruction on {self._robot.instruction_topic}"
-        if self._is_stopped:
-            reasons[EMERGENCY_STOP] = "the emergency stop is engaged"
-        return reasons
+        """Returns why the robot holds, in words by input or reason; empty while it does not.
+
+        That is what keeps the policy from being asked now, else the last hold, until a chunk is accepted.
+        """
+        lacks = self._lacks(now_ns)
+        if not lacks and self.monitor.is_holding:
+            lacks["last_hold"] = f"no chunk was accepted since {self.monitor.last_hold}"
+        return lacks
+
+    def degraded(self, now_ns: int) -> list[str]:
+        """Returns the lost inputs that the policy runs without (``on_gap: mask``)."""
+        inputs = robot_inputs(self._robot)
+        return [name for name in self._aligner.gaps(now_ns) if inputs[name].on_gap == "mask"]
 
     def words(self, now_ns: int, clock_s: float) -> dict[str, str]:
         """Returns the monitor's report as text by key."""
@@ -287,15 +313,24 @@ class Planner:
         inputs = robot_inputs(self._robot)
         return {name: why for name, why in self._aligner.gaps(now_ns).items() if inputs[name].on_gap == "hold"}
 
+    def _lacks(self, now_ns: int) -> dict[str, str]:
+        lacks = self._gaps(now_ns)
+        if self._instruction is None:
+            lacks[NO_INSTRUCTION] = f"no instruction on {self._robot.instruction_topic}"
+        if self._is_stopped:
+            lacks[EMERGENCY_STOP] = "the emergency stop is engaged"
+        return lacks
+
     def _note_run_out(self, now_ns: int) -> None:
         if not self._motion.has_run_out(now_ns):
             return
-        if not self.holding(now_ns):
+        if not self._lacks(now_ns):
             self.monitor.hold(safety.LATE, "the last chunk has ended before the next one came")
         self._motion.rest()
 
     def _forget_motion(self, now_ns: int) -> None:
         self._now_ns = now_ns
+        self._waiting = Waiting()
         self._motion.forget()
         self._pending: Job | None = None
         self._is_overdue = False

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-_LONGEST_BURST_NS = 1_000_000_000
+LONGEST_STALL_S = 0.1
 
 
 class Ticks:
     """Times start + i / rate, each given out exactly once, in order: late rather than never.
 
-    Only when nobody has asked for over a second are the ticks before that second given up, and counted in `skipped`: a
-    burst of old commands would help nobody. When the clock goes back, counting starts anew from there.
+    Only those that are more than `LONGEST_STALL_S` late when somebody asks are given up, and counted in `skipped`: a
+    burst of old commands would be a jump. When the clock goes back, counting starts anew from there.
 
     Args:
         rate_hz: ticks a second.
@@ -32,7 +32,7 @@ class Ticks:
         """Returns the times of all ticks up to now that were not given out yet, in nanoseconds."""
         if self._index and now_ns < self._time_ns(self._index - 1):
             self._restart(now_ns)
-        behind_ns = now_ns - _LONGEST_BURST_NS - self._time_ns(self._index)
+        behind_ns = now_ns - round(LONGEST_STALL_S * 1e9) - self._time_ns(self._index)
         given_up = max(0, math.ceil(behind_ns * self._rate_hz / 1e9))
         self._index += given_up
         self.skipped += given_up

@@ -18,6 +18,7 @@ from vla_policy.control.planner import (
     EMERGENCY_STOP,
     INPUT_GAP,
     NO_INSTRUCTION,
+    NOT_ALIGNED,
     POLICY_ERROR,
     WATCHDOG,
     Answer,
@@ -453,3 +454,43 @@ def test_whatever_the_policy_answers_nothing_unsafe_is_published(
             assert (np.abs(motion.velocities) <= speed * 1.001).all()
             assert not motion.velocities[-1].any()
     assert plan.monitor.published + plan.monitor.held.total() + plan.monitor.dropped >= len(answers)
+
+
+def test_the_last_hold_stands_until_a_chunk_is_accepted_and_lacks_come_before_it() -> None:
+    plan, _ = moving()
+    assert plan.holding(SECOND) == {}
+    job = ask(plan, SECOND + 6 * SECOND // 10)
+    plan.answer(job, ValueError("broken"), job.stamp_ns, clock_s=0.0)
+    assert list(plan.holding(job.stamp_ns).values()) == ["no chunk was accepted since policy_error: broken"]
+    assert set(plan.holding(10 * SECOND)) == set(robot_inputs(ROBOT)), "by then everything is lost"
+    again = ask(plan, SECOND + 7 * SECOND // 10)
+    plan.answer(again, chunk(again), again.stamp_ns, clock_s=0.0)
+    assert plan.holding(again.stamp_ns) == {}
+
+
+def test_inputs_that_are_fresh_but_never_of_one_time_are_counted_once() -> None:
+    plan, _ = moving()
+    for tick in range(6, 20):
+        now_ns = SECOND + tick * SECOND // 10
+        for name in robot_inputs(ROBOT):
+            value = np.zeros((96, 96, 3), np.uint8) if name.startswith("camera") else STATE[:6]
+            plan.receive(name, value, now_ns - (0 if name == "camera front" else SECOND // 20), now_ns)
+        assert plan.next_job(now_ns) is None
+        plan.watch(now_ns)
+        assert plan.monitor.held[NOT_ALIGNED] == (tick >= 11), "0.5 s after the executed part"
+    assert ask(plan, 3 * SECOND)
+
+
+def test_a_stream_that_stalled_ends_the_motion_at_its_last_command() -> None:
+    plan, _ = moving()
+    streamed, now_ns = plan.command(SECOND + SECOND // 10), SECOND + SECOND // 2
+    assert streamed is not None
+    plan.stalled(streamed, now_ns)
+    assert plan.monitor.held == {safety.LATE: 1}
+    for later_ns in (-SECOND // 10, 0, SECOND // 10, SECOND):
+        np.testing.assert_array_equal(plan.command(now_ns + later_ns), streamed)
+    plan.stalled(streamed, now_ns + SECOND)
+    assert plan.monitor.held == {safety.LATE: 1}, "it stands there"
+    job = ask(plan, now_ns + SECOND // 10)
+    assert plan.answer(job, chunk(job, offset=0.02), job.stamp_ns, clock_s=0.0) is not None
+    np.testing.assert_allclose(plan.command(job.stamp_ns), streamed, atol=1e-6)
