@@ -74,9 +74,9 @@ class CommandedMotion:
             return None
         return self._execution.prefix(self._executor, stamp_ns / 1e9, self._dt_s)
 
-    def check(self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], now_s: float) -> Verdict:
-        """Returns the gate's verdict about following an answer from now on."""
-        malformed = self._gate.check_form(chunk)
+    def check(self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], stamp_ns: int, now_s: float) -> Verdict:
+        """Returns the gate's verdict about following the answer to an observation of a time from now on."""
+        malformed = self._gate.check_form(chunk) or self._gate.check_time_line(chunk, stamp_ns, self._dt_s)
         if malformed is not None:
             return malformed
         return self._gate.check(
