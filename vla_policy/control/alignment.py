@@ -13,7 +13,6 @@ from vla_policy.control.robot import Robot, Source
 
 _MOST_BYTES = 256 << 20  # kept per input, whatever its age limit
 _SAMPLE_BYTES = 256  # about what an array takes beside its numbers
-_AHEAD_LIMIT_NS = 5_000_000_000  # a stamp further in the future than this is from another clock
 
 
 def state_input(channel: str) -> str:
@@ -52,25 +51,32 @@ class _Samples:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._kept_ns = to_nanoseconds(source.max_age_s + source.tolerance_s)
+        self._known_ns: list[int] = []  # the stamp, or when it came in where the sender's clock runs ahead
         self._values: list[np.ndarray] = []
         self._bytes = 0
         self.stamps_ns: list[int] = []
+
+    @property
+    def last_known_ns(self) -> int:
+        """What the age of the newest sample counts from: a sender whose clock runs ahead is not fresh for longer."""
+        return self._known_ns[-1]
 
     def add(self, stamp_ns: int, value: np.ndarray, now_ns: int) -> None:
         """Adds a sample that is not older than the last; one of the same time replaces it. Forgets what is too old."""
         if self.stamps_ns and stamp_ns == self.stamps_ns[-1]:
             self._forget(slice(-1, None))
         self.stamps_ns.append(stamp_ns)
+        self._known_ns.append(min(stamp_ns, now_ns))
         self._values.append(value)
         self._bytes += value.nbytes + _SAMPLE_BYTES
         last = len(self.stamps_ns) - 1
-        self._forget(slice(min(bisect_left(self.stamps_ns, now_ns - self._kept_ns), last)))
+        self._forget(slice(min(bisect_left(self._known_ns, now_ns - self._kept_ns), last)))
         while self._bytes > _MOST_BYTES and len(self.stamps_ns) > 1:
             self._forget(slice(1))
 
     def at(self, t_ns: int, now_ns: int) -> np.ndarray | None:
         """Returns the value that belongs to a time by the input's alignment, among those within its age limit."""
-        first = bisect_left(self.stamps_ns, now_ns - to_nanoseconds(self._source.max_age_s))
+        first = bisect_left(self._known_ns, now_ns - to_nanoseconds(self._source.max_age_s))
         after = bisect_right(self.stamps_ns, t_ns)
         candidates = [after - 1, max(after, first)] if self._source.alignment == "nearest" else [after - 1]
         fresh = [index for index in candidates if first <= index < len(self.stamps_ns)]
@@ -82,14 +88,16 @@ class _Samples:
 
     def _forget(self, samples: slice) -> None:
         self._bytes -= sum(value.nbytes + _SAMPLE_BYTES for value in self._values[samples])
-        del self.stamps_ns[samples], self._values[samples]
+        del self.stamps_ns[samples], self._known_ns[samples], self._values[samples]
 
 
 class ObservationAligner:
     """Keeps what came in lately and finds the newest complete observation.
 
     Observation times are the stamps of the cameras (of the state where there is no camera). An input that may be
-    missing is waited for until it is older than its age limit, and is None from then on.
+    missing is waited for until it is older than its age limit, and is None from then on. Ages count from the stamp, and
+    from when a message came in where that is earlier. A message whose stamp is further ahead than its age limit is of
+    another clock.
 
     Args:
         inputs: input name -> how it is stamped, aligned and when it is lost. Cameras are named by `camera_input`.
@@ -120,10 +128,12 @@ class ObservationAligner:
         source = self._inputs[name]
         if source.stamp == "receive":
             stamp_ns = now_ns
-        if stamp_ns > now_ns + _AHEAD_LIMIT_NS:
-            ahead_s = (stamp_ns - now_ns) / 1e9
-            return f"{name}: stamped {ahead_s:.1f} s in the future; is the sender on another clock (use_sim_time)?"
         age_s = (now_ns - stamp_ns) / 1e9
+        if -age_s > source.max_age_s:
+            return (
+                f"{name}: stamped {-age_s:.2f} s in the future, the limit is {source.max_age_s} s; is the sender on "
+                f"another clock (use_sim_time)?"
+            )
         if age_s > source.max_age_s:
             return f"{name}: {age_s:.2f} s old on arrival, the limit is {source.max_age_s} s"
         stamps_ns = self._samples[name].stamps_ns
@@ -144,8 +154,12 @@ class ObservationAligner:
         return None
 
     def ages_s(self, now_ns: int) -> dict[str, float | None]:
-        """Returns the age of the newest sample of every input in seconds, None where nothing came in yet."""
-        return {name: self._age_s(name, now_ns) if self._samples[name].stamps_ns else None for name in self._inputs}
+        """Returns the age of the newest sample of every input in seconds by its stamp, None where nothing came in yet.
+
+        Where the sender's clock runs ahead, it is negative.
+        """
+        last_ns = {name: kept.stamps_ns[-1:] for name, kept in self._samples.items()}
+        return {name: (now_ns - stamps_ns[0]) / 1e9 if stamps_ns else None for name, stamps_ns in last_ns.items()}
 
     def gaps(self, now_ns: int) -> dict[str, str]:
         """Returns the lost inputs with the reason in words."""
@@ -162,5 +176,5 @@ class ObservationAligner:
         self._samples = {name: _Samples(source) for name, source in self._inputs.items()}
 
     def _age_s(self, name: str, now_ns: int) -> float:
-        stamps_ns = self._samples[name].stamps_ns
-        return max(0, now_ns - (stamps_ns[-1] if stamps_ns else self._started_ns)) / 1e9
+        samples = self._samples[name]
+        return (now_ns - (samples.last_known_ns if samples.stamps_ns else self._started_ns)) / 1e9

@@ -108,6 +108,42 @@ def test_simulated_time_that_starts_over_starts_the_aligner_over() -> None:
     assert observation is not None and observation.stamp_ns == 100 * MS
 
 
+@pytest.mark.parametrize("ahead_ms", [100, 300])
+def test_a_sender_whose_clock_runs_ahead_is_shown_and_not_fresh_for_longer(ahead_ms: int) -> None:
+    inputs = aligner()
+    for t in range(0, 401, 10):
+        push(inputs, "camera front", t)
+        push(inputs, "camera wrist", t)
+        assert push(inputs, "state arm", t + ahead_ms, now_ms=t) == ""
+        assert inputs.ages_s(t * MS)["state arm"] == -ahead_ms / 1e3
+    for t in range(410, 900, 10):  # the sender has died
+        push(inputs, "camera front", t)
+        push(inputs, "camera wrist", t)
+        assert (inputs.newest(t * MS, after_ns=(t - 100) * MS) is not None) <= (t <= 700)
+        assert list(inputs.gaps(t * MS)) == (["state arm"] if t > 700 else [])
+    assert inputs.ages_s(1000 * MS)["state arm"] == (600 - ahead_ms) / 1e3
+
+
+def test_a_sender_seconds_ahead_is_refused_and_lost() -> None:
+    inputs = aligner()
+    for t in range(0, 1000, 10):
+        push(inputs, "camera front", t)
+        push(inputs, "camera wrist", t)
+        refused = push(inputs, "state arm", t + 4000, now_ms=t)
+        assert "state arm: stamped 4.00 s in the future, the limit is 0.3 s" in refused
+        assert inputs.newest(t * MS) is None
+    assert "state arm: nothing received" in inputs.gaps(999 * MS)["state arm"]
+
+
+def test_in_lockstep_pictures_may_come_a_period_before_their_time_and_be_asked_for_long_after() -> None:
+    inputs = aligner()
+    for t in range(100, 2000, 600):
+        for name in ("camera front", "camera wrist", "state arm"):
+            assert push(inputs, name, t, now_ms=t - 100) == ""
+        observation = inputs.newest((t - 100) * MS, after_ns=(t - 600) * MS)
+        assert observation is not None and observation.stamp_ns == t * MS
+
+
 @pytest.mark.parametrize("alignment", ["nearest", "hold", "drop"])
 def test_joint_states_at_1_khz_wait_for_a_slow_camera(alignment: str) -> None:
     inputs = ObservationAligner(
