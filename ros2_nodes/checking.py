@@ -20,6 +20,7 @@ STAMP = "stamp"
 HORIZON = "horizon"
 _KEPT = 200
 _SLACK = 1e-4  # relative to a limit: what float32 rounds
+_ROUNDING = 2.0**-23  # of the greater of two float32 positions: what their difference may be off by
 _TIME_SLACK_NS = 1_000_000
 # Streamed commands carry no stamp. Over this long the times of their arrival tell a speed within a tenth.
 _WINDOW_S = 0.2
@@ -51,7 +52,8 @@ class CommandChecker:
     theirs and 0 at the last point, the mean speed between two points, a stamp that is neither 0, nor in the
     future, nor before that of the trajectory before it, points at strictly increasing times, and a last point at most
     `max_horizon_s` after the stamp. Streamed commands: number of values, finite, joint limits, and the mean speed over
-    the last 0.2 s. The speed of the curve between two points is the controller's and not seen here.
+    the last 0.2 s. Points whose time has passed are held against the same: they say what was commanded then. The speed
+    of the curve between two points is the controller's and not seen here.
 
     Args:
         robot: the robot file.
@@ -154,7 +156,8 @@ class CommandChecker:
         if times_ns[0] <= 0 or (durations_s <= 0).any():
             return [(STAMP, f"points at {(times_ns / 1e9).tolist()} s do not come strictly one after the other")]
         with np.errstate(invalid="ignore"):  # two infinite positions; they were found
-            speeds = np.abs(np.diff(values, axis=0)) / durations_s
+            rounding = _ROUNDING * np.maximum(np.abs(values[:-1]), np.abs(values[1:]))
+            speeds = np.maximum(np.abs(np.diff(values, axis=0)) - rounding, 0.0) / durations_s
         found = self._speeds(speeds, dimensions, _SLACK)
         if times_ns[-1] > self._max_horizon_ns + _TIME_SLACK_NS:
             found.append((HORIZON, f"reaches {times_ns[-1] / 1e9:.3f} s after its stamp"))

@@ -209,6 +209,8 @@ class SafetyGate:
             curve = executor.following(eased, now_s)
             found = self._check_curve(curve) if curve is not None else None
             if curve is not None and found is None:
+                for index in range(first, entry + 1):  # a point too near to be followed lies on the curve, too
+                    actions[index] = curve.position(int(times_ns[index]))
                 return Verdict(eased, eased=entry - first)
             rejected = found if entry == first and found is not None else rejected
         return rejected

@@ -380,11 +380,29 @@ def test_the_velocities_of_the_points_describe_the_curve_that_is_followed() -> N
     assert first.stamp_ns < second.stamp_ns
 
 
+@pytest.mark.parametrize("delay_ns", [0, 100_000_000, 100_000_900, 45_000_000, 130_000_000, 199_000_000])
+def test_a_motion_says_where_it_takes_over_unless_a_point_does(delay_ns: int) -> None:
+    plan, _ = moving()
+    job = ask(plan, SECOND + 6 * SECOND // 10)
+    now_ns = job.stamp_ns + delay_ns
+    commanded, later = plan.command(now_ns), plan.command(now_ns + 100_000)
+    motion = plan.answer(job, chunk(job, offset=0.05), now_ns, clock_s=0.0)
+    assert motion is not None and commanded is not None and later is not None
+    if delay_ns % 100_000_000 < 1_000:
+        assert motion.take_over is None
+        return
+    assert motion.take_over is not None and motion.take_over.t_ns == now_ns
+    np.testing.assert_array_equal(motion.take_over.position, commanded)
+    np.testing.assert_allclose(motion.take_over.velocity, (later - commanded) / 1e-4, atol=2e-2)
+    np.testing.assert_array_equal(motion.take_over.of([2, 0]).position, commanded[[2, 0]])
+
+
 def test_a_hold_has_no_velocity() -> None:
     plan, _ = moving()
     motion = plan.stop(SECOND + 3 * SECOND // 10)
     assert motion is not None
     assert not motion.velocities.any()
+    assert motion.take_over is None
 
 
 @pytest.mark.parametrize("off", [{"t0_s": 0.0002}, {"t0_s": -0.3}, {"dt_s": 0.001}, {"dt_s": -0.05}, {"t0_s": 1e300}])
@@ -485,4 +503,8 @@ def test_whatever_the_policy_answers_nothing_unsafe_is_published(
             assert (np.abs(np.diff(actions, axis=0)) <= speed * 0.1 * 1.001 + 1e-4).all()
             assert (np.abs(motion.velocities) <= speed * 1.001).all()
             assert not motion.velocities[-1].any()
+            if motion.take_over is not None:
+                position, velocity = motion.take_over.position, motion.take_over.velocity
+                assert (position >= lower - 1e-3).all() and (position <= upper + 1e-3).all()
+                assert (np.abs(velocity) <= speed * 1.001).all()
     assert plan.monitor.published + plan.monitor.held.total() + plan.monitor.dropped >= len(answers)
