@@ -131,8 +131,8 @@ class ObservationAligner:
         age_s = (now_ns - stamp_ns) / 1e9
         if -age_s > source.max_age_s:
             return (
-                f"{name}: stamped {-age_s:.2f} s in the future, the limit is {source.max_age_s} s; is the sender on "
-                f"another clock (use_sim_time)?"
+                f"{name}: stamped {-age_s:.2f} s in the future; is the sender on another clock (use_sim_time)? The "
+                f"limit is {source.max_age_s} s"
             )
         if age_s > source.max_age_s:
             return f"{name}: {age_s:.2f} s old on arrival, the limit is {source.max_age_s} s"
