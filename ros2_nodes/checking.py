@@ -21,7 +21,7 @@ STAMP = "stamp"
 HORIZON = "horizon"
 _KEPT = 200
 _SLACK = 1e-4  # relative to a limit: what float32 rounds
-_ACCELERATION_SLACK = 1e-3  # positions are float32, and differ little over a short time
+_ROUNDING = 2.0**-23  # of the greater of two float32 numbers: what their difference may be off by
 _TIME_SLACK_NS = 1_000_000
 # Streamed commands carry no stamp. Over this long the times of their arrival tell a speed within a tenth.
 _WINDOW_S = 0.2
@@ -51,11 +51,11 @@ class CommandChecker:
     A trajectory is held against: its form (every joint of its topic once, one position each, and one velocity each in
     all points or in none, at least one point), finite positions within the joint limits, finite velocities within
     theirs and 0 at the last point, the mean speed between two points, the acceleration of the cubic that positions and
-    velocities make between two points that are still to come (before them, the controller goes its own way), a stamp
-    that is neither 0, nor in the future, nor before that of the trajectory before it, points at strictly increasing
-    times, and a last point at most `max_horizon_s` after the stamp. Streamed commands: number of values, finite, joint
-    limits, and the mean speed over the last 0.2 s. The speed of the curve between two points is the controller's and
-    not seen here.
+    velocities make between two points that are still to come, a stamp that is neither 0, nor in the future, nor before
+    that of the trajectory before it, points at strictly increasing times, and a last point at most `max_horizon_s`
+    after the stamp. Streamed commands: number of values, finite, joint limits, and the mean speed over the last 0.2 s.
+    Points whose time has passed are held against the same but for the acceleration: they say what was commanded then.
+    The speed of the curve between two points is the controller's and not seen here.
 
     Args:
         robot: the robot file.
@@ -162,7 +162,8 @@ class CommandChecker:
         if times_ns[0] <= 0 or (durations_s <= 0).any():
             return [(STAMP, f"points at {(times_ns / 1e9).tolist()} s do not come strictly one after the other")]
         with np.errstate(invalid="ignore"):  # two infinite positions; they were found
-            speeds = np.abs(np.diff(values, axis=0)) / durations_s
+            rounding = _ROUNDING * np.maximum(np.abs(values[:-1]), np.abs(values[1:]))
+            speeds = np.maximum(np.abs(np.diff(values, axis=0)) - rounding, 0.0) / durations_s
         found = self._speeds(speeds, dimensions, _SLACK)
         if times_ns[-1] > self._max_horizon_ns + _TIME_SLACK_NS:
             found.append((HORIZON, f"reaches {times_ns[-1] / 1e9:.3f} s after its stamp"))
@@ -185,10 +186,12 @@ class CommandChecker:
             ways = np.diff(values, axis=0)
             starts = (6 * ways / durations_s - 4 * rates[:-1] - 2 * rates[1:]) / durations_s
             ends = (-6 * ways / durations_s + 2 * rates[:-1] + 4 * rates[1:]) / durations_s
+            sizes = [np.maximum(np.abs(x[:-1]), np.abs(x[1:])) for x in (values, rates)]
+            rounding = 6 * _ROUNDING * (sizes[0] / durations_s + sizes[1]) / durations_s
         found = []
-        for d, column in zip(dimensions, np.abs([starts, ends]).max(axis=0).T, strict=True):
+        for d, column in zip(dimensions, (np.abs([starts, ends]).max(axis=0) - rounding).T, strict=True):
             greatest = column.max(initial=0.0)
-            if d.max_acceleration is not None and greatest > d.max_acceleration * (1 + _ACCELERATION_SLACK):
+            if d.max_acceleration is not None and greatest > d.max_acceleration * (1 + _SLACK):
                 limit = f"the limit is {d.max_acceleration}"
                 found.append((ACCELERATION, f"{d.name} accelerates at {greatest:.4f} {d.unit}/s^2, {limit}"))
         return found

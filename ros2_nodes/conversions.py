@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vla_policy.control.executor import point_times_ns, to_nanoseconds
+from vla_policy.control.motion import TakeOver
 from vla_policy.control.robot import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, POSE, WRENCH, Dimension
 from vla_policy.types import ActionChunk
 
@@ -70,20 +71,30 @@ def chunk_to_trajectory(
     dimensions: Sequence[Dimension],
     stamp_ns: int,
     velocities: Float64[np.ndarray, "k a"] | None = None,
+    take_over: TakeOver | None = None,
 ) -> JointTrajectory:
     """Returns the message of a chunk: stamped with the observation's time, point i at (i + 1) * dt after it.
+
+    Where the motion takes over from another one, a point between these says from where.
 
     Args:
         chunk: actions (k, a), a in the order of `dimensions`.
         dimensions: the action dimensions of the topic.
         stamp_ns: the observation's time, exact, in nanoseconds.
         velocities: (k, a) at the points, SI units per second; None: the message has none.
+        take_over: of the topic's dimensions, after the stamp and before the last point; None: no such point.
     """
+    times_ns, positions = point_times_ns(chunk) - to_nanoseconds(chunk.t0_s), chunk.actions
+    if take_over is not None:
+        since_ns = take_over.t_ns - stamp_ns
+        place = int(np.searchsorted(times_ns, since_ns))
+        times_ns, positions = np.insert(times_ns, place, since_ns), np.insert(positions, place, take_over.position, 0)
+        velocities = None if velocities is None else np.insert(velocities, place, take_over.velocity, 0)
     message = JointTrajectory(joint_names=[d.joint for d in dimensions])
     message.header.stamp = ns_to_time(stamp_ns)
     points = []
-    for action, time_ns in zip(chunk.actions, point_times_ns(chunk) - to_nanoseconds(chunk.t0_s), strict=True):
-        point = JointTrajectoryPoint(positions=to_ros_units(action, dimensions))
+    for position, time_ns in zip(positions, times_ns, strict=True):
+        point = JointTrajectoryPoint(positions=to_ros_units(position, dimensions))
         point.time_from_start = Duration(sec=int(time_ns // 1_000_000_000), nanosec=int(time_ns % 1_000_000_000))
         points.append(point)
     if velocities is not None:

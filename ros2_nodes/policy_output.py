@@ -77,7 +77,8 @@ class TrajectoryOutput:
             columns = [self._columns[d.name] for d in dimensions]
             part = ActionChunk(chunk.actions[:, columns], chunk.t0_s, chunk.dt_s)
             velocities = motion.velocities[:, columns] if self._has_velocities else None
-            publisher.publish(chunk_to_trajectory(part, dimensions, motion.stamp_ns, velocities))
+            take_over = motion.take_over and motion.take_over.of(columns)
+            publisher.publish(chunk_to_trajectory(part, dimensions, motion.stamp_ns, velocities, take_over))
 
     def stop(self) -> None:
         """Does nothing: the motion that ends the present one was published like any other."""

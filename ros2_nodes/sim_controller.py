@@ -3,86 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
-from vla_policy.control.executor import point_times_ns, to_nanoseconds
 from vla_policy.control.interpolation import TIME_TOLERANCE_NS, LinearTrajectory, Trajectory
 from vla_policy.control.messages import (
     MessageError,
     TrajectoryMessage,
     time_to_ns,
-    trajectory_to_chunk,
+    trajectory_points,
     trajectory_velocities,
 )
 from vla_policy.control.robot import Dimension
-from vla_policy.types import ActionChunk
+
+
+@dataclass(frozen=True)
+class RequestedTrajectory:
+    """What a trajectory asks a controller for.
+
+    Args:
+        start_ns: its stamp, or when it came in, in nanoseconds.
+        times_ns: (k,) int64, when its points are to be reached, strictly increasing.
+        positions: (k, a) at the points, SI units.
+        velocities: (k, a) at the points, SI units per second; None: it has none.
+    """
+
+    start_ns: int
+    times_ns: Int64[np.ndarray, " k"]
+    positions: Float32[np.ndarray, "k a"]
+    velocities: Float64[np.ndarray, "k a"] | None
 
 
 class SimulatedController:
-    """The commanded position over time, as a joint_trajectory_controller interpolates what it is sent.
+    """The commanded position over time, as a joint_trajectory_controller samples what it is sent.
 
     Between points with positions alone it goes straight, between points with velocities along the cubic Hermite curve
-    of both (its `interpolation_method: splines`). From where it is when a trajectory comes, it goes to the next point.
+    of both (its `interpolation_method: splines`). A trajectory whose first point is still to come is joined from what
+    is commanded when it comes (its `interpolate_from_desired_state`); of one that has begun, the last point of the past
+    and the next one say where to be, wherever the arm is.
 
     Args:
         position: (a,) float32, SI units, held until a trajectory comes.
 
-    Source: control.ros.org, joint_trajectory_controller, Trajectory Representation.
+    Source: ros2_controllers, joint_trajectory_controller, Trajectory::sample.
     """
 
     def __init__(self, position: Float32[np.ndarray, " a"]) -> None:
         self._way: LinearTrajectory | Trajectory = Trajectory.at_rest(np.atleast_1d(position))
 
-    def replace(self, chunk: ActionChunk, velocities: Float64[np.ndarray, "k a"] | None, now_ns: int) -> int:
+    def replace(self, trajectory: RequestedTrajectory, now_ns: int) -> int:
         """Follows a trajectory from now on; one without a point to come changes nothing.
 
-        Points less than half a period ahead are dropped, as those in the past are.
-
         Args:
-            chunk: its positions (k, a), SI units.
-            velocities: at its points, SI units per second; None: it has none.
+            trajectory: of the controller's dimensions.
             now_ns: current time in nanoseconds.
 
         Returns:
-            How many points were dropped.
+            How many points were too late.
         """
-        times_ns = point_times_ns(chunk)
-        ahead = times_ns > now_ns + to_nanoseconds(chunk.dt_s / 2) - TIME_TOLERANCE_NS
-        if ahead.any():
-            times = np.concatenate([[now_ns], times_ns[ahead]])
-            points = np.concatenate([self._way.position(now_ns)[None], chunk.actions[ahead]])
-            if velocities is None:
-                self._way = LinearTrajectory(times, points)
-            else:
-                slopes = np.concatenate([self._way.velocity(now_ns)[None], velocities[ahead]])
-                self._way = Trajectory.through(times, points, slopes)
-        return int((~ahead).sum())
+        times_ns, points, velocities = trajectory.times_ns, trajectory.positions, trajectory.velocities
+        late = int((times_ns <= now_ns + TIME_TOLERANCE_NS).sum())
+        if late == len(times_ns):
+            return late
+        if late == 0:
+            times_ns = np.concatenate([[now_ns], times_ns])
+            points = np.concatenate([self._way.position(now_ns)[None], points])
+            if velocities is not None:
+                velocities = np.concatenate([self._way.velocity(now_ns)[None], velocities])
+        if velocities is None:
+            self._way = LinearTrajectory(times_ns, points)
+        else:
+            self._way = Trajectory.through(times_ns, points, velocities)
+        return late
 
     def position(self, t_ns: int) -> Float32[np.ndarray, " a"]:
         """Returns the position to be at at a time in nanoseconds, (a,) float32 SI units."""
         return self._way.position(t_ns)
 
-
-def requested_velocities(
-    message: TrajectoryMessage, dimensions: Sequence[Dimension]
-) -> Float64[np.ndarray, "k a"] | None:
-    """Returns the velocities that a trajectory asks for at its points, (k, a); None: it has none.
-
-    Raises:
-        MessageError: it does not end at rest, or see `trajectory_velocities`.
-
-    Source: control.ros.org, joint_trajectory_controller, parameter allow_nonzero_velocity_at_trajectory_end: false.
-    """
-    velocities = trajectory_velocities(message, dimensions)
-    if velocities is not None and (np.abs(velocities[-1]) > np.finfo(np.float32).eps).any():
-        raise MessageError(f"the last point of a trajectory must be at rest; its velocities are {velocities[-1]}")
-    return velocities
+    def velocity(self, t_ns: int) -> Float64[np.ndarray, " a"]:
+        """Returns the velocity of the commanded position at a time in nanoseconds, (a,) float64 SI units per second."""
+        return self._way.velocity(t_ns)
 
 
-def requested_chunk(message: TrajectoryMessage, dimensions: Sequence[Dimension], now_ns: int) -> ActionChunk:
+def requested_trajectory(
+    message: TrajectoryMessage, dimensions: Sequence[Dimension], now_ns: int
+) -> RequestedTrajectory:
     """Returns what a trajectory asks a joint_trajectory_controller for: one stamped 0 starts when it comes.
 
     Args:
@@ -91,16 +98,22 @@ def requested_chunk(message: TrajectoryMessage, dimensions: Sequence[Dimension],
         now_ns: the time that it came in, in nanoseconds.
 
     Raises:
-        MessageError: a joint is missing, given twice or not the controller's, or see `trajectory_to_chunk`.
+        MessageError: a joint is missing, given twice or not the controller's, it does not end at rest, or see
+            `trajectory_points` and `trajectory_velocities`.
 
-    Source: control.ros.org, joint_trajectory_controller, Trajectory Replacement. Ours takes evenly spaced points only.
+    Source: control.ros.org, joint_trajectory_controller, Trajectory Replacement, and its parameter
+        allow_nonzero_velocity_at_trajectory_end: false.
     """
     foreign = set(message.joint_names) - {d.joint for d in dimensions}
     if foreign:
         joints = ", ".join(d.joint for d in dimensions)
         raise MessageError(f"a trajectory names {', '.join(sorted(foreign))}; this controller has {joints}")
-    chunk = trajectory_to_chunk(message, dimensions)
-    return chunk if time_to_ns(message.header.stamp) else replace(chunk, t0_s=now_ns / 1e9)
+    since_ns, positions = trajectory_points(message, dimensions)
+    velocities = trajectory_velocities(message, dimensions)
+    if velocities is not None and (np.abs(velocities[-1]) > np.finfo(np.float32).eps).any():
+        raise MessageError(f"the last point of a trajectory must be at rest; its velocities are {velocities[-1]}")
+    start_ns = time_to_ns(message.header.stamp) or now_ns
+    return RequestedTrajectory(start_ns, start_ns + since_ns, positions, velocities)
 
 
 def commands_to_position(data: Sequence[float], dimensions: Sequence[Dimension]) -> Float32[np.ndarray, " a"]:

@@ -8,12 +8,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32
 
-from ros2_nodes.sim_controller import SimulatedController
+from ros2_nodes.sim_controller import RequestedTrajectory, SimulatedController
 from vla_policy.control.executor import to_nanoseconds
 from vla_policy.control.robot import Robot
-from vla_policy.types import ActionChunk
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,14 @@ class SimulatedEpisode:
         """Notes that the present observation is published now."""
         self._observed_at_s.setdefault(self.now_ns, time.monotonic())
 
-    def follow(self, chunk: ActionChunk, stamp_ns: int, velocities: Float64[np.ndarray, "k a"] | None = None) -> bool:
-        """Follows a chunk, with these velocities at its points, from now on; False for one from before this episode."""
-        if to_nanoseconds(chunk.t0_s) < self._started_ns:
+    def follow(self, trajectory: RequestedTrajectory, stamp_ns: int) -> bool:
+        """Follows a trajectory with this stamp from now on; returns False for one from before this episode."""
+        if trajectory.start_ns < self._started_ns:
             return False
         observed_at_s = self._observed_at_s.get(stamp_ns)
         if observed_at_s is not None:
             self._latency_ms.append((time.monotonic() - observed_at_s) * 1e3)
-        self._late_points += self._controller.replace(chunk, velocities, self.now_ns)
+        self._late_points += self._controller.replace(trajectory, self.now_ns)
         self._chunks += 1
         return True
 

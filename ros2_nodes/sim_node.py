@@ -27,7 +27,7 @@ from trajectory_msgs.msg import JointTrajectory
 from ros2_nodes.conversions import ns_to_time
 from ros2_nodes.parameters import SIMULATOR_PARAMETERS, declare, value_of
 from ros2_nodes.running import run
-from ros2_nodes.sim_controller import commands_to_position, requested_chunk, requested_velocities
+from ros2_nodes.sim_controller import commands_to_position, requested_trajectory
 from ros2_nodes.sim_episode import SimulatedEpisode
 from ros2_nodes.sim_faults import FAULT, read_fault
 from ros2_nodes.sim_sensors import SimulatedSensors
@@ -128,9 +128,8 @@ class SimulatorNode(Node):
         if episode is None or (self._is_lockstep and stamp_ns != episode.now_ns):
             return
         try:
-            dimensions = self._robot.action_dimensions
-            chunk = requested_chunk(message, dimensions, episode.now_ns)
-            followed = episode.follow(chunk, stamp_ns, requested_velocities(message, dimensions))
+            trajectory = requested_trajectory(message, self._robot.action_dimensions, episode.now_ns)
+            followed = episode.follow(trajectory, stamp_ns)
         except MessageError as error:
             self._refuse(error)
             return

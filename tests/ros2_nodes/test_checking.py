@@ -9,6 +9,7 @@ from scripted_policy_node import TABLETOP
 from ros2_nodes.checking import CommandChecker, Violation
 from ros2_nodes.conversions import chunk_to_trajectory
 from vla_policy.control.alignment import robot_inputs
+from vla_policy.control.motion import TakeOver
 from vla_policy.control.planner import Answer, Planner
 from vla_policy.control.robot import ActionDimension, Robot
 from vla_policy.control.robot_file import read_robot
@@ -86,6 +87,25 @@ def test_stamps_and_horizon(checker: CommandChecker) -> None:
     message = sent(STILL, stamp_ns=late)
     message.points[3].time_from_start = message.points[2].time_from_start
     assert kinds(checker.trajectory(TOPIC, message, late)) == {"stamp"}
+
+
+def test_points_close_to_each_other_are_not_judged_by_what_float32_rounds(checker: CommandChecker) -> None:
+    fastest = ROBOT.action_dimensions[0].max_velocity
+    assert fastest is not None
+
+    def taken_over(since_ns: int, off: float = 0.0) -> list[Violation]:
+        ramp, position = STILL.copy(), np.zeros(7)
+        ramp[:, 0] = 2.0 + np.arange(1, 9) * fastest * 0.1
+        position[0] = 2.0 + since_ns / 1e9 * fastest + off
+        take_over = TakeOver(NOW_NS + since_ns, position.astype(np.float32), np.zeros(7))
+        chunk = ActionChunk(ramp, NOW_NS / 1e9, 0.1)
+        message = chunk_to_trajectory(chunk, ROBOT.action_dimensions, NOW_NS, None, take_over)
+        return checker.trajectory(TOPIC, message, NOW_NS)
+
+    for since_ns in (99_997_000, 100_003_000, 150_000_000, 199_700_000):
+        assert taken_over(since_ns) == []
+    assert kinds(taken_over(150_000_000, off=0.01)) == {"velocity_limit"}
+    assert "position_limit" in kinds(taken_over(150_000_000, off=9.0)), "its time has passed, and it is judged"
 
 
 def test_malformed_trajectories(checker: CommandChecker) -> None:

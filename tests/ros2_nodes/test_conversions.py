@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
@@ -29,6 +29,7 @@ from vla_policy.control.messages import (
     time_to_ns,
     trajectory_to_chunk,
 )
+from vla_policy.control.motion import TakeOver
 from vla_policy.control.robot import COMPRESSED_IMAGE, IMAGE, POSE_PARTS, Camera, Dimension, Source
 from vla_policy.control.robot_file import ACTION_TYPES, CAMERA_TYPES, STATE_TYPES, STREAM_TYPES
 from vla_policy.types import ActionChunk
@@ -129,6 +130,26 @@ def test_a_chunk_survives_the_message_bit_for_bit(actions: np.ndarray, stamp_ns:
     assert back.dt_s == pytest.approx(1 / rate_hz, abs=1e-9)
 
 
+@given(st.integers(1, 12), st.integers(1, 1_199_999_999), st.booleans())
+def test_the_point_at_which_a_motion_takes_over_lies_between_the_others_and_is_no_action(
+    points: int, since_ns: int, has_velocities: bool
+) -> None:
+    assume(since_ns < points * 100_000_000 and abs(since_ns - round(since_ns / 1e8) * 100_000_000) > 1000)
+    chunk = ActionChunk(np.arange(3 * points, dtype=np.float32).reshape(points, 3), 5.0, 0.1)
+    velocities = np.ones((points, 3)) if has_velocities else None
+    take_over = TakeOver(5_000_000_000 + since_ns, np.full(3, 0.5, np.float32), np.full(3, 2.0))
+    trajectory = chunk_to_trajectory(chunk, PLAIN, 5_000_000_000, velocities, take_over)
+    times_ns = [time_to_ns(point.time_from_start) for point in trajectory.points]
+    assert times_ns == sorted([since_ns, *(100_000_000 * (i + 1) for i in range(points))])
+    point = trajectory.points[times_ns.index(since_ns)]
+    assert list(point.positions) == [0.5] * 3
+    assert list(point.velocities) == ([2.0] * 3 if has_velocities else [])
+    back = trajectory_to_chunk(trajectory, PLAIN)
+    if points > 1:  # else both points may be taken for a chunk
+        np.testing.assert_array_equal(back.actions, chunk.actions)
+        assert back.dt_s == pytest.approx(0.1)
+
+
 def test_velocities_are_in_the_units_of_the_message_and_change_no_position() -> None:
     chunk = ActionChunk(np.array([[1.0, 0.5], [2.0, 0.25]], np.float32), 1.0, 0.1)
     trajectory = chunk_to_trajectory(chunk, TWO, 0, np.array([[0.5, 2.5], [0.0, 0.0]]))
@@ -143,10 +164,17 @@ def test_trajectories_that_cannot_be_executed_are_refused() -> None:
     shuffled = chunk_to_trajectory(chunk, PLAIN, 0)
     shuffled.joint_names = ["c", "a", "x"]
     uneven = chunk_to_trajectory(chunk, PLAIN, 0)
-    uneven.points[1].time_from_start = uneven.points[0].time_from_start
+    uneven.points[1].time_from_start.nanosec += 50_000_000
+    backward = chunk_to_trajectory(chunk, PLAIN, 0)
+    backward.points[1].time_from_start = backward.points[0].time_from_start
     empty = chunk_to_trajectory(chunk, PLAIN, 0)
     empty.points = []
-    for trajectory, words in ((shuffled, "must name b once"), (uneven, "dt, 2 dt"), (empty, "at least one point")):
+    for trajectory, words in (
+        (shuffled, "must name b once"),
+        (uneven, "dt, 2 dt"),
+        (backward, "strictly one after the other"),
+        (empty, "at least one point"),
+    ):
         with pytest.raises(MessageError, match=words):
             trajectory_to_chunk(trajectory, PLAIN)
 

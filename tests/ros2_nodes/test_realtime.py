@@ -93,7 +93,9 @@ def robot(running: Session) -> Robot:
 def test_a_good_observation_is_answered(robot: Robot) -> None:
     trajectory = robot.answer()
     assert trajectory is not None
-    assert len(trajectory.points) == 8
+    times_ns = [time_to_ns(point.time_from_start) for point in trajectory.points]
+    assert [t_ns for t_ns in times_ns if t_ns % 100_000_000 == 0] == [i * 100_000_000 for i in range(1, 9)]
+    assert len(times_ns) == 9, "and where the chunk takes over"
 
 
 def test_shuffled_joint_names_and_other_colour_orders_are_read_as_what_they_are(robot: Robot) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from vla_policy.control.images import ImageError, decode_file, decode_pixels, fit_to
 from vla_policy.control.robot import COMPRESSED_IMAGE, POSE, POSE_PARTS, Camera, Dimension, StateChannel
@@ -205,18 +205,39 @@ def trajectory_to_chunk(message: TrajectoryMessage, dimensions: Sequence[Dimensi
     """Returns the chunk of a trajectory message; the inverse of `chunk_to_trajectory`.
 
     Raises:
-        MessageError: no points, missing names, values that are not finite, or points that are not at dt, 2 dt, ...
+        MessageError: no points, missing names, values that are not finite, or points that are not at dt, 2 dt, ...; one
+            more may lie between these, which says where the motion takes over, and is left out.
+    """
+    times_ns, actions = trajectory_points(message, dimensions)
+    uneven = _uneven(times_ns)
+    if uneven.any() and len(times_ns) > 1:
+        extra = int(np.argmax(_uneven(times_ns, extra=1)))
+        actions, times_ns = np.delete(actions, extra, 0), np.delete(times_ns, extra)
+        uneven = _uneven(times_ns)
+    if times_ns[0] <= 0 or uneven.any():
+        got = [time_to_ns(point.time_from_start) / 1e9 for point in message.points]
+        raise MessageError(f"points must be at dt, 2 dt, 3 dt ... after the stamp; got {got} s")
+    dt_ns = times_ns[-1] / len(times_ns)
+    return ActionChunk(actions, t0_s=time_to_ns(message.header.stamp) / 1e9, dt_s=dt_ns / 1e9)
+
+
+def trajectory_points(
+    message: TrajectoryMessage, dimensions: Sequence[Dimension]
+) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, "k a"]]:
+    """Returns a trajectory's points: nanoseconds after its stamp, (k,) int64, and positions, (k, a) float32 SI units.
+
+    Raises:
+        MessageError: no points, points that do not come strictly one after the other, missing names, or values that
+            are not finite.
     """
     points = list(message.points)
     if not points:
         raise MessageError("a trajectory needs at least one point")
-    times_ns = np.array([time_to_ns(point.time_from_start) for point in points])
-    dt_ns = times_ns[-1] / len(times_ns)
-    uneven = np.abs(times_ns - dt_ns * np.arange(1, len(times_ns) + 1)) > _UNIFORM_NS
-    if dt_ns <= 0 or uneven.any():
-        raise MessageError(f"points must be at dt, 2 dt, 3 dt ... after the stamp; got {times_ns / 1e9} s")
-    actions = _ordered(list(message.joint_names), [list(p.positions) for p in points], dimensions, "trajectory")
-    return ActionChunk(actions, t0_s=time_to_ns(message.header.stamp) / 1e9, dt_s=dt_ns / 1e9)
+    times_ns = np.array([time_to_ns(point.time_from_start) for point in points], np.int64)
+    if times_ns[0] < 0 or (np.diff(times_ns) <= 0).any():
+        raise MessageError(f"points must come strictly one after the other; got {(times_ns / 1e9).tolist()} s")
+    rows = [list(point.positions) for point in points]
+    return times_ns, _ordered(list(message.joint_names), rows, dimensions, "trajectory")
 
 
 def trajectory_velocities(
@@ -232,6 +253,12 @@ def trajectory_velocities(
         return None
     unmoved = [replace(dimension, offset=0.0) for dimension in dimensions]
     return _ordered(list(message.joint_names), rows, unmoved, "trajectory", "velocities").astype(np.float64)
+
+
+def _uneven(times_ns: Int64[np.ndarray, " k"], extra: int = 0) -> Bool[np.ndarray, " k"]:
+    """Returns which points are not at dt, 2 dt, ...; dt is such that the last one is; `extra` others lie between."""
+    steps = np.arange(1, len(times_ns) + 1)
+    return np.abs(times_ns - times_ns[-1] / (len(times_ns) - extra) * steps) > _UNIFORM_NS
 
 
 def _ordered(

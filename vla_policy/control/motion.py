@@ -8,10 +8,30 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from vla_policy.control.execution import ChunkExecution
-from vla_policy.control.executor import ChunkExecutor, SeamJump, point_times_ns, seam_jump, to_nanoseconds
+from vla_policy.control.executor import ChunkExecutor, SeamJump, point_times_ns, seam_jump
+from vla_policy.control.interpolation import TIME_TOLERANCE_NS, to_nanoseconds
 from vla_policy.control.robot import Robot
 from vla_policy.control.safety import SafetyGate, Verdict
 from vla_policy.types import ActionChunk, ChunkPrefix
+
+
+@dataclass(frozen=True)
+class TakeOver:
+    """Where a motion leaves the one before it.
+
+    Args:
+        t_ns: when, in nanoseconds.
+        position: (a,) commanded then.
+        velocity: (a,) float64 commanded then, per second.
+    """
+
+    t_ns: int
+    position: Float32[np.ndarray, " a"]
+    velocity: Float64[np.ndarray, " a"]
+
+    def of(self, dimensions: list[int]) -> TakeOver:
+        """Returns the same of some of the dimensions."""
+        return TakeOver(self.t_ns, self.position[dimensions], self.velocity[dimensions])
 
 
 @dataclass(frozen=True)
@@ -22,11 +42,13 @@ class Motion:
         chunk: the positions.
         velocities: (k, a) float64 of the checked curve at every position's time, per second; 0 at the last one.
         stamp_ns: the exact time of the observation, in nanoseconds.
+        take_over: from where on the curve was checked; None: it stands, or begins with a point of the chunk or before.
     """
 
     chunk: ActionChunk
     velocities: Float64[np.ndarray, "k a"]
     stamp_ns: int
+    take_over: TakeOver | None = None
 
 
 class CommandedMotion:
@@ -74,9 +96,9 @@ class CommandedMotion:
             return None
         return self._execution.prefix(self._executor, stamp_ns / 1e9, self._dt_s)
 
-    def check(self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], now_s: float) -> Verdict:
-        """Returns the gate's verdict about following an answer from now on."""
-        malformed = self._gate.check_form(chunk)
+    def check(self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], stamp_ns: int, now_s: float) -> Verdict:
+        """Returns the gate's verdict about following the answer to an observation of a time from now on."""
+        malformed = self._gate.check_form(chunk) or self._gate.check_time_line(chunk, stamp_ns, self._dt_s)
         if malformed is not None:
             return malformed
         return self._gate.check(
@@ -112,9 +134,12 @@ class CommandedMotion:
         self._execution.accepted(answer, now_s)
         self._is_hold = False
         # Stale points say what was commanded then, and so do their velocities.
-        is_stale = point_times_ns(verdict.chunk) <= to_nanoseconds(now_s)
-        velocities = np.where(is_stale[:, None], before, self._executor.velocities(verdict.chunk))
-        return Motion(verdict.chunk, velocities, stamp_ns)
+        now_ns, times_ns = to_nanoseconds(now_s), point_times_ns(verdict.chunk)
+        velocities = np.where((times_ns <= now_ns)[:, None], before, self._executor.velocities(verdict.chunk))
+        take_over = None
+        if now_ns > stamp_ns and (np.abs(times_ns - now_ns) > TIME_TOLERANCE_NS).all():
+            take_over = TakeOver(now_ns, self._executor.command(now_s), self._executor.velocity(now_s))
+        return Motion(verdict.chunk, velocities, stamp_ns, take_over)
 
     def hold(self, measured: Float32[np.ndarray, " a"], stamp_ns: int, now_ns: int) -> Motion | None:
         """Ends the motion where it is; None where nothing moves and no measurement says where the robot may stand."""

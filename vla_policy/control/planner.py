@@ -199,7 +199,7 @@ class Planner:
         now_s, measured = now_ns / 1e9, self._measured(job)
         if not isinstance(answer, Answer):
             return self._hold(POLICY_ERROR, str(answer), measured, job.stamp_ns, now_ns)
-        verdict = self._motion.check(answer.chunk, measured, now_s)
+        verdict = self._motion.check(answer.chunk, measured, job.stamp_ns, now_s)
         if verdict.chunk is None:
             return self._hold(verdict.reason, verdict.detail, measured, job.stamp_ns, now_ns)
         self.monitor.chunk(
@@ -345,6 +345,6 @@ class Planner:
     def _hold(self, reason: str, detail: str, measured: np.ndarray, stamp_ns: int, now_ns: int) -> Motion | None:
         self.monitor.hold(reason, detail)
         self._ask_again = True
-        if reason == safety.AGE:  # what was measured then says nothing about now
+        if abs(now_ns - stamp_ns) > self._max_observation_age_ns:  # what was measured then says nothing about now
             return self._motion.stop(now_ns)
         return self._motion.hold(measured, stamp_ns, now_ns)

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from vla_policy.control.executor import ChunkExecutor, point_times_ns
-from vla_policy.control.interpolation import Trajectory, to_nanoseconds
+from vla_policy.control.interpolation import TIME_TOLERANCE_NS, Trajectory, to_nanoseconds
 from vla_policy.control.robot import ActionDimension
 from vla_policy.types import ActionChunk
 
 NOT_FINITE = "not_finite"
+TIME_LINE = "time_line"
 POSITION = "position_limit"
 VELOCITY = "velocity_limit"
 ACCELERATION = "acceleration_limit"
@@ -141,6 +142,20 @@ class SafetyGate:
             wrong = int((~np.isfinite(chunk.actions.astype(np.float32))).sum())
         return Verdict(None, NOT_FINITE, f"{wrong} of the chunk's numbers are not finite") if wrong else None
 
+    def check_time_line(self, chunk: ActionChunk, stamp_ns: int, dt_s: float) -> Verdict | None:
+        """Returns the rejection of a chunk that is for other times than those it is published with, else None.
+
+        Args:
+            chunk: of sound form.
+            stamp_ns: time of the observation, with which it is published, in nanoseconds.
+            dt_s: the control period in seconds.
+        """
+        off_s = max(abs(chunk.t0_s - stamp_ns / 1e9), len(chunk.actions) * abs(chunk.dt_s - dt_s))
+        if off_s * 1e9 <= TIME_TOLERANCE_NS:
+            return None
+        said, wanted = f"t0 {chunk.t0_s:.6f} s and dt {chunk.dt_s:.6f} s", f"{stamp_ns / 1e9:.6f} s and {dt_s:.6f} s"
+        return Verdict(None, TIME_LINE, f"the chunk says {said}; its observation and the robot file say {wanted}")
+
     def accepts_command(self, command: Float32[np.ndarray, " a"]) -> bool:
         """Returns whether a single position, (a,) float32, may be published: finite and within the limits."""
         return bool(np.isfinite(command).all()) and self._check_position(command[None], command[None]) is None
@@ -194,6 +209,8 @@ class SafetyGate:
             curve = executor.following(eased, now_s)
             found = self._check_curve(curve) if curve is not None else None
             if curve is not None and found is None:
+                for index in range(first, entry + 1):  # a point too near to be followed lies on the curve, too
+                    actions[index] = curve.position(int(times_ns[index]))
                 return Verdict(eased, eased=entry - first)
             rejected = found if entry == first and found is not None else rejected
         return rejected

@@ -13,6 +13,8 @@ from scipy.interpolate import CubicHermiteSpline
 from vla_policy.control import safety
 from vla_policy.control.alignment import robot_inputs
 from vla_policy.control.execution import EXECUTIONS, build_execution
+from vla_policy.control.executor import point_times_ns
+from vla_policy.control.interpolation import TIME_TOLERANCE_NS
 from vla_policy.control.motion import Motion
 from vla_policy.control.planner import (
     EMERGENCY_STOP,
@@ -268,7 +270,8 @@ def test_an_answer_to_a_question_from_before_the_stop_moves_nothing(released_aft
     late = SECOND + 300_000_000
     assert plan.answer(job, chunk(job), late, clock_s=0.0) is None
     assert plan.command(late) is None
-    assert plan.answer(ask(plan, late), chunk(job), late, clock_s=0.0) is not None
+    asked = ask(plan, late)
+    assert plan.answer(asked, chunk(asked), late, clock_s=0.0) is not None
 
 
 def test_an_answer_from_before_a_restart_moves_nothing() -> None:
@@ -378,11 +381,54 @@ def test_the_velocities_of_the_points_describe_the_curve_that_is_followed() -> N
     assert first.stamp_ns < second.stamp_ns
 
 
+@pytest.mark.parametrize("delay_ns", [0, 100_000_000, 100_000_900, 45_000_000, 130_000_000, 199_000_000])
+def test_a_motion_says_where_it_takes_over_unless_a_point_does(delay_ns: int) -> None:
+    plan, _ = moving()
+    job = ask(plan, SECOND + 6 * SECOND // 10)
+    now_ns = job.stamp_ns + delay_ns
+    commanded, later = plan.command(now_ns), plan.command(now_ns + 100_000)
+    motion = plan.answer(job, chunk(job, offset=0.05), now_ns, clock_s=0.0)
+    assert motion is not None and commanded is not None and later is not None
+    if delay_ns % 100_000_000 < 1_000:
+        assert motion.take_over is None
+        return
+    assert motion.take_over is not None and motion.take_over.t_ns == now_ns
+    np.testing.assert_array_equal(motion.take_over.position, commanded)
+    np.testing.assert_allclose(motion.take_over.velocity, (later - commanded) / 1e-4, atol=2e-2)
+    np.testing.assert_array_equal(motion.take_over.of([2, 0]).position, commanded[[2, 0]])
+
+
 def test_a_hold_has_no_velocity() -> None:
     plan, _ = moving()
     motion = plan.stop(SECOND + 3 * SECOND // 10)
     assert motion is not None
     assert not motion.velocities.any()
+    assert motion.take_over is None
+
+
+@pytest.mark.parametrize("off", [{"t0_s": 0.0002}, {"t0_s": -0.3}, {"dt_s": 0.001}, {"dt_s": -0.05}, {"t0_s": 1e300}])
+def test_a_chunk_for_other_times_than_those_that_are_published_is_refused(off: dict[str, float]) -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, 1_700_000_000 * SECOND + 3)
+    right = chunk(job).chunk
+    wrong = replace(right, **{key: getattr(right, key) + value for key, value in off.items()})
+    assert is_still(plan.answer(job, Answer(wrong, inference_s=0.0), job.stamp_ns, clock_s=0.0))
+    assert plan.monitor.held == {safety.TIME_LINE: 1}
+    for value in (wrong.t0_s, right.t0_s, wrong.dt_s, right.dt_s):
+        assert f"{value:.6f}" in plan.monitor.last_hold
+    again = ask(plan, job.stamp_ns + 1_000_000)
+    rounded = replace(chunk(again).chunk, dt_s=float(np.float32(0.1)))
+    assert plan.answer(again, Answer(rounded, inference_s=0.0), again.stamp_ns, clock_s=0.0) is not None
+    assert plan.monitor.published == 1
+
+
+def test_a_rejected_chunk_of_a_stale_observation_does_not_go_back_to_where_the_robot_was() -> None:
+    plan = planner()
+    plan.instruct("go")
+    job = ask(plan, SECOND)
+    assert plan.answer(job, ValueError("broken"), SECOND + 600_000_000, clock_s=0.0) is None
+    assert plan.monitor.held[POLICY_ERROR] == 1
 
 
 def test_another_instruction_voids_the_plan() -> None:
@@ -415,13 +461,14 @@ GARBAGE = st.one_of(st.floats(width=32, allow_nan=True, allow_infinity=True), st
             st.sampled_from([0.0, 0.02, 0.1, 1.0]),
             st.sampled_from([0, 30_000_000, 100_000_000, 340_000_000]),
             st.sampled_from(["", "", "", "stop", "emergency"]),
+            st.sampled_from([(0.0, 0.0), (0.0, 0.0), (0.0, 1e-10), (0.3, 0.0), (-0.1, 0.0), (0.0, 0.02)]),
         ),
         min_size=1,
         max_size=6,
     ),
 )
 def test_whatever_the_policy_answers_nothing_unsafe_is_published(
-    name: str, answers: list[tuple[np.ndarray, float, int, str]]
+    name: str, answers: list[tuple[np.ndarray, float, int, str, tuple[float, float]]]
 ) -> None:
     lower, upper = (np.array([getattr(d, key) for d in ROBOT.action_dimensions]) for key in ("lower", "upper"))
     speed = np.array([d.max_velocity or np.inf for d in ROBOT.action_dimensions])
@@ -429,13 +476,17 @@ def test_whatever_the_policy_answers_nothing_unsafe_is_published(
     plan = Planner(ROBOT, now_ns=0, execution=build_execution(name), **arguments)
     plan.instruct("go")
     now_ns, published = SECOND, []
-    for values, scale, delay_ns, order in answers:
+    for values, scale, delay_ns, order, (late_s, slower_s) in answers:
         job = ask(plan, now_ns)
         with np.errstate(invalid="ignore", over="ignore"):
             actions = values * np.float32(scale) + STATE[: values.shape[1]]
         now_ns += delay_ns
-        answer = Answer(ActionChunk(actions.astype(np.float32), job.stamp_ns / 1e9, 0.1), inference_s=0.0)
-        published.append(plan.answer(job, answer, now_ns, clock_s=0.0))
+        said = ActionChunk(actions.astype(np.float32), job.stamp_ns / 1e9 + late_s, 0.1 + slower_s)
+        published.append(plan.answer(job, Answer(said, inference_s=0.0), now_ns, clock_s=0.0))
+        if published[-1] is not None:
+            points_ns = published[-1].stamp_ns + SECOND // 10 * np.arange(1, len(published[-1].velocities) + 1)
+            np.testing.assert_allclose(point_times_ns(published[-1].chunk), points_ns, rtol=0, atol=TIME_TOLERANCE_NS)
+            assert is_still(published[-1]) or abs(late_s) + slower_s < 1e-6
         if order == "stop":
             published.append(plan.stop(now_ns + 10_000_000))
         if order == "emergency":
@@ -453,6 +504,10 @@ def test_whatever_the_policy_answers_nothing_unsafe_is_published(
             assert (np.abs(np.diff(actions, axis=0)) <= speed * 0.1 * 1.001 + 1e-4).all()
             assert (np.abs(motion.velocities) <= speed * 1.001).all()
             assert not motion.velocities[-1].any()
+            if motion.take_over is not None:
+                position, velocity = motion.take_over.position, motion.take_over.velocity
+                assert (position >= lower - 1e-3).all() and (position <= upper + 1e-3).all()
+                assert (np.abs(velocity) <= speed * 1.001).all()
     assert plan.monitor.published + plan.monitor.held.total() + plan.monitor.dropped >= len(answers)
 
 
