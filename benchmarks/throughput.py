@@ -2,7 +2,7 @@
 
 python benchmarks/throughput.py --checkpoint checkpoints/tabletop
 
-Training is that of the shipped policy, `--head regression`. A run is one process: there "1" and "2" are its torch threads.
+Training is that of the shipped policy, `--head regression`. A run is one process: "1" and "2" are its torch threads.
 """
 
 from __future__ import annotations
