@@ -46,8 +46,9 @@ STORES: dict[str, tuple[str, ...]] = {
 }
 # What every row is trained with: the recipe of the shipped policy.
 BASE = (
-    *("--head", "regression", "--camera-dropout", "0", "--chunk-size", "16", "--execute-steps", "16"),
+    *("--head", "regression", "--camera-dropout", "0", "--chunk-size", "48", "--execute-steps", "16"),
     *("--vision-channels", "32", "96", "--keypoints", "32", "--region-grid", "3", "--random-shift", "0.032"),
+    *("--background-components", "192"),
 )
 
 
@@ -81,12 +82,12 @@ ROWS: dict[str, Row] = {
     "base": Row(),
     "wide encoder": Row(("--vision-channels", "64", "96")),
     "96 px": Row(store="96px"),
-    "fusion": Row(("--fusion", "cross_attention")),
     "AdamW": Row(("--optimizer", "adamw", "--learning-rate", "1e-3")),
     "normalised condition": Row(("--normalize-condition",)),
     "flow": Row(("--head", "flow")),
-    "chunk 24": Row(("--chunk-size", "24", "--execute-steps", "24")),
-    "execute 6": Row(execute_steps=6, trained_as="base"),
+    "chunk 16": Row(("--chunk-size", "16")),
+    "execute 8": Row(execute_steps=8, trained_as="base"),
+    "no background": Row(("--background-components", "0")),
     "no shift": Row(("--random-shift", "0")),
     "clean demonstrations": Row(store="clean"),
     "large": Row(("--width", "384", "--heads", "6", "--layers", "4", "--expert-width", "256", "--expert-heads", "4")),

@@ -75,17 +75,17 @@ def test_at_most_twelve_rows_on_ten_tasks_of_every_group(ablations: SimpleNamesp
 
 
 def test_rows_are_kept_and_share_what_they_can(ablations: SimpleNamespace, tmp_path: Path) -> None:
-    found = measure(ablations, tmp_path, "base", "execute 6")
-    assert ablations.ran == ["collect", "train base", "evaluate base None", "evaluate execute_6 6"]
-    assert list(found["rows"]) == ["base", "execute 6"]
+    found = measure(ablations, tmp_path, "base", "execute 8")
+    assert ablations.ran == ["collect", "train base", "evaluate base None", "evaluate execute_8 8"]
+    assert list(found["rows"]) == ["base", "execute 8"]
     assert found["rows"]["base"]["success"]["rate"] == 1.0
-    assert found["rows"]["execute 6"]["loss_to_base"]["loss"] == 1.0
+    assert found["rows"]["execute 8"]["loss_to_base"]["loss"] == 1.0
     assert found["rows"]["base"]["training"] == {"samples": 30, "steps": 3, "seconds": 60.0}
 
     ablations.ran.clear()
     found = measure(ablations, tmp_path, "flow")
     assert ablations.ran == ["collect", "train flow", "evaluate flow None"]
-    assert list(found["rows"]) == ["base", "flow", "execute 6"]
+    assert list(found["rows"]) == ["base", "flow", "execute 8"]
     with pytest.raises(ValueError, match=r"'flo'.*did you mean 'flow'"):
         measure(ablations, tmp_path, "flo")
 
@@ -101,7 +101,7 @@ def test_the_table_says_what_was_changed(ablations: SimpleNamespace, tmp_path: P
 
     measure(ablations, tmp_path, "base", "flow", "96 px")
     filled = tables.fill("<!-- table:metaworld_ablations -->\n<!-- /table -->", tmp_path)
-    assert "| base | none: `--head regression --camera-dropout 0 --chunk-size 16 " in filled
+    assert "| base | none: `--head regression --camera-dropout 0 --chunk-size 48 " in filled
     assert "| flow | `--head flow` | 0.0% |" in filled
     assert "| 96 px | `vla collect --image-size 96` | 0.0% |" in filled
     assert "30 minutes of training a row; mean of 10 tasks, tuning layouts: reach, " in filled
