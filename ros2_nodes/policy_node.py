@@ -52,10 +52,10 @@ class PolicyNode(LifecycleNode):
     """
 
     def __init__(self, load_policy: LoadPolicy) -> None:
+        self._active = False  # first: a node whose parameters are refused is destroyed, too
         super().__init__("policy")
         declare(self, POLICY_PARAMETERS)
         self._load_policy = load_policy
-        self._active = False
         self._robot: Robot | None = None
         self._failure = ""
         self._estop_is_unheard = False
