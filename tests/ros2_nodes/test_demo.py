@@ -74,7 +74,10 @@ def test_lockstep_is_the_in_process_evaluation_bit_by_bit(checkpoint: Path, tmp_
         running.driver.instruct(expected.instruction)
         running.driver.start_episode({"task": task, "seed": seed})
         outcome = running.driver.outcome(60)
-        words = running.driver.policy_words
+        driver = running.driver
+        words = driver.wait_for(
+            lambda: found if "holds" in (found := driver.policy_words) else None, 10, "the policy node's figures"
+        )
     states = {time_to_ns(m.header.stamp): joint_state_to_vector(m, ROBOT.state_dimensions) for m in heard}
     np.testing.assert_array_equal(np.stack([states[t] for t in sorted(states)]), np.stack(witness.states))
     assert (outcome["success"], outcome["failure"], outcome["steps"]) == (
