@@ -89,7 +89,7 @@ class Probe(nn.Module):
         parts = [condition, hand]
         if self.encoder is not None:
             with torch.autocast("cpu", torch.bfloat16):
-                tokens, _ = self.encoder(images, condition, shift)
+                tokens = self.encoder(images, condition, shift).tokens
             parts.append(tokens.float().flatten(1))
         return self.head(torch.cat(parts, dim=1)).unflatten(1, (len(_AHEAD), 3))
 

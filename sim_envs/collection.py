@@ -14,7 +14,7 @@ from sim_envs.seeds import COLLECTION_SEEDS
 from sim_envs.suite import Suite, build_suite
 from sim_envs.workers import never, run_jobs
 from vla_datasets.manifest import MANIFEST_NAME
-from vla_datasets.schema import Episode
+from vla_datasets.schema import Episode, describe_streams
 from vla_datasets.store import DemonstrationStore
 
 SEGMENT_EPISODES = 50
@@ -158,7 +158,7 @@ def collect(
         demonstrator: makes what runs (task, seed) in a worker process; picklable.
 
     Raises:
-        ValueError: the store was collected with other noise.
+        ValueError: the store was collected with other noise, or records other streams.
         FileExistsError: there is something else at `out`.
         EmbodimentMismatch: the store holds demonstrations of another robot or image size.
         StoreLockedError: another process writes this store.
@@ -208,9 +208,14 @@ def _open_or_create(out: Path, config: CollectionConfig, suite: Suite) -> Demons
     env = suite.make_env(config.image_size, None)
     env.close()
     if not (out / MANIFEST_NAME).exists():
-        return DemonstrationStore.create(out, env.embodiment)
+        return DemonstrationStore.create(out, env.embodiment, streams=suite.streams)
     store = DemonstrationStore.open(out)
     store.embodiment.require_match(env.embodiment, mine=f"store {out}", theirs=f"environment {suite.environment_id}")
+    if store.streams != suite.streams:
+        raise ValueError(
+            f"{out} records the streams {describe_streams(store.streams)}; {suite.environment_id} has "
+            f"{describe_streams(suite.streams)} now: collect into another --out"
+        )
     return store
 
 

@@ -76,10 +76,11 @@ class Demonstrator:
         rng = np.random.default_rng((seed, zlib.crc32(task.encode())))
         disturbed = rng.random() < self._share
         noise = self._suite.make_disturbance(self._std, rng)
-        observations, actions = [], []
+        observations, actions, streams = [], [], []
         finished = False
         while not finished:
             observations.append(env.observe() if actions else observation)
+            streams.append(self._suite.sample_streams(env))
             actions.append(expert.act())
             executed = actions[-1]
             if disturbed:
@@ -96,5 +97,6 @@ class Demonstrator:
             instruction=info["instruction"],
             source_id=source_id(task, seed, self._suite.name),
             success=True,
+            streams={name: np.stack([sample[name] for sample in streams]) for name in self._suite.streams},
         )
         return Demonstration(episode)

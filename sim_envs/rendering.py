@@ -89,6 +89,19 @@ class FrameRenderer:
         view.frustum_center = whole_width * ((window.left + window.right) / 2 - 0.5)
         view.frustum_width = width / 2
 
+    def project(
+        self, data: mujoco.MjData, camera: str, points_m: Float64[np.ndarray, "n 3"]
+    ) -> Float64[np.ndarray, "n 2"]:
+        """Returns where points of the world are in the picture: (x, y) as shares of its sides from the top left corner.
+
+        What lies beside the picture is outside [0, 1]; what lies behind the camera is at (-1, -1).
+        """
+        pose = data.camera(camera)
+        right, up, back = ((points_m - pose.xpos) @ pose.xmat.reshape(3, 3)).T
+        depth = np.where(back < 0, -back, np.nan)
+        pixels = np.stack((right / depth, -up / depth, np.ones_like(depth)), axis=1) @ self.intrinsics(camera).T
+        return np.nan_to_num((pixels[:, :2] + 0.5) / (self._renderer.width, self._renderer.height), nan=-1.0)
+
     def intrinsics(self, camera: str) -> Float64[np.ndarray, "3 3"]:
         """Returns the pinhole matrix K of `camera` in pixels; (0, 0) is the centre of the first pixel."""
         window = self._window

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float32
 
+from vla_datasets.schema import Stream
 from vla_policy.config import nearest
 from vla_policy.embodiment import Embodiment
 
@@ -107,6 +108,8 @@ class Suite:
         noise_unit: unit of that standard deviation.
         noise_std: its default.
         held_out_instructions: task name -> phrasings that no demonstration uses; empty where there are none.
+        streams: what demonstrations record besides observations and actions, once a frame; no policy sees it.
+        sample_streams: environment -> (d,) float32 of each stream, of the state as it is now.
     """
 
     name: str
@@ -119,6 +122,8 @@ class Suite:
     noise_unit: str
     noise_std: float
     held_out_instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    streams: Mapping[str, Stream] = field(default_factory=dict)
+    sample_streams: Callable[[Any], dict[str, Float32[np.ndarray, " d"]]] = lambda env: {}
 
 
 def _tabletop() -> Suite:

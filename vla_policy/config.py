@@ -188,6 +188,9 @@ class TrainConfig(LoopConfig):
     instruction_dropout: float = 0.05
     # Gaussian noise on the instruction's word vectors, in standard deviations of the training texts.
     instruction_noise: float = 0.3
+    # Weight of the auxiliary loss that teaches the first heatmaps of each camera where its landmarks are, which the
+    # demonstrations name in a stream landmarks_CAMERA, as those of a simulator can; acting needs none. 0: not used.
+    landmark_loss_weight: float = 0.0
     # Gaussian noise on the state, in standard deviations of the training states.
     state_noise: float = 0.0
     # Share of the episodes held out for validation, 0 .. 1.
@@ -199,7 +202,7 @@ class TrainConfig(LoopConfig):
         super().__post_init__()
         for name in ("camera_dropout", "state_dropout", "instruction_dropout"):
             require(self, name, 0 <= getattr(self, name) <= 1, "0 .. 1")
-        for name in ("instruction_noise", "state_noise"):
+        for name in ("instruction_noise", "state_noise", "landmark_loss_weight"):
             require(self, name, getattr(self, name) >= 0, "at least 0")
         require(self, "ram_budget_gb", self.ram_budget_gb > 0, "over 0")
         weights = self.camera_dropout_weights.values()

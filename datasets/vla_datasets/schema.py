@@ -183,6 +183,15 @@ def stream_key(name: str) -> str:
     return f"stream.{name}"
 
 
+def landmark_stream(camera: str) -> str:
+    """Returns the name of the stream that says where things are in a camera's pictures.
+
+    Its dimensions are x and y of one thing after another, as shares of the picture's width and height from the top left
+    corner; what is outside of [0, 1] cannot be seen.
+    """
+    return f"landmarks_{camera}"
+
+
 def _check_name(kind: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{kind} name {name!r} must consist of letters, digits, '_' and '-': rename the {kind}")

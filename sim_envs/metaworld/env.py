@@ -89,6 +89,16 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._running()
         return self._full_state
 
+    def locate(self, points_m: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 2"]:
+        """Returns where points of the world are in the policy's picture, (x, y) as shares of its sides.
+
+        Raises:
+            RuntimeError: `reset` has not been called.
+        """
+        size = self._image_size
+        turned = self._renderer(size, size, WORKSPACE).project(self._running().data, CAMERA, points_m)
+        return 1 - turned
+
     def feasible_tasks(self) -> tuple[Task, ...]:
         """Returns the tasks of the same scene, the current one included; all 50 where it has a scene of its own."""
         sharing = tasks_in_scene_of(self._task)
@@ -178,12 +188,14 @@ class MetaWorldEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return self._simulation
 
     def _picture(self, height: int, width: int, window: Window) -> np.ndarray:
-        simulation = self._running()
+        return self._renderer(height, width, window).render(self._running().data, CAMERA)[::-1, ::-1].copy()
+
+    def _renderer(self, height: int, width: int, window: Window) -> FrameRenderer:
         if window not in self._renderers:
             # The camera hangs upside down.
             turned = Window(1 - window.bottom, 1 - window.right, 1 - window.top, 1 - window.left)
-            self._renderers[window] = FrameRenderer(simulation.model, height, width, turned)
-        return self._renderers[window].render(simulation.data, CAMERA)[::-1, ::-1].copy()
+            self._renderers[window] = FrameRenderer(self._running().model, height, width, turned)
+        return self._renderers[window]
 
     def _info(self, success: bool, failure: str) -> dict[str, Any]:
         return {

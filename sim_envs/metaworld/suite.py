@@ -9,6 +9,7 @@ import numpy as np
 from sim_envs.disturbance import WhiteNoise
 from sim_envs.metaworld.env import MetaWorldEnv
 from sim_envs.metaworld.expert import Expert
+from sim_envs.metaworld.landmarks import STREAMS, sample_landmarks
 from sim_envs.metaworld.tasks import ALL_TASKS, GROUPS, task_by_name
 from sim_envs.suite import Suite
 
@@ -29,4 +30,6 @@ METAWORLD = Suite(
     noise_unit="1",
     noise_std=0.3,
     held_out_instructions={task.name: task.held_out_instructions for task in ALL_TASKS},
+    streams=STREAMS,
+    sample_streams=sample_landmarks,
 )

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from vla_policy.config import ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vla_datasets.mixture import Mixture
+    from vla_datasets.store import DemonstrationStore
 
 # Chunks that an action tokenizer is fitted to; more change neither its range nor its merges much.
 _TOKENIZER_CHUNKS = 20_000
@@ -121,6 +124,7 @@ def train(
         checkpoints=CheckpointManager(out, train.keep_checkpoints, train.best_by, train.best_is),
         statistics={robot_key(body): statistics.to_json()},
         meta=meta,
+        landmark_streams=_landmark_streams(stores, model.keypoints) if train.landmark_loss_weight else None,
     )
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     console.print(
@@ -142,6 +146,38 @@ def train(
         resume=resume,
         meta=meta,
     )
+
+
+def _landmark_streams(stores: Sequence[DemonstrationStore], most: int) -> dict[str, str]:
+    """Returns camera -> the stream of its landmarks, the same in all stores.
+
+    Raises:
+        ValueError: there are none, they differ between stores, or there are more than heatmaps to learn them.
+    """
+    from vla_datasets.schema import describe_streams, landmark_stream
+
+    first = stores[0]
+    names = {name: landmark_stream(name) for name in first.embodiment.cameras}
+    found = {camera: name for camera, name in names.items() if name in first.streams}
+    if not found:
+        raise ValueError(
+            f"--landmark-loss-weight needs demonstrations with a stream {' or '.join(names.values())}; the streams of "
+            f"{first.path} are: {describe_streams(first.streams)}. Leave the flag out, or record one (docs/vla_zarr.md)"
+        )
+    for name in found.values():
+        channel = first.streams[name].channel
+        if len(channel) % 2 or len(channel) > 2 * most:
+            raise ValueError(
+                f"{first.path}: the stream {name} must have x and y of at most {most} things (--keypoints); "
+                f"got {channel}"
+            )
+        for other in stores[1:]:
+            if name not in other.streams or other.streams[name].channel != channel:
+                raise ValueError(
+                    f"{other.path} must have the stream {name} with {channel}, as {first.path} has; got "
+                    f"{describe_streams(other.streams)}"
+                )
+    return found
 
 
 def _identify(mixture: Mixture) -> tuple[dict[str, Any], dict[str, str]]:

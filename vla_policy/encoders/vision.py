@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64, Shaped, UInt8
@@ -12,6 +14,14 @@ from vla_policy.attention import LayerNorm
 from vla_policy.encoders.background import Background
 
 PATCH = 4
+
+
+class Seen(NamedTuple):
+    """What a `ConvVisionEncoder` makes of pictures."""
+
+    tokens: Float[Tensor, "b n e"]  # keypoints, fine and coarse, then the regions row by row
+    features: Float[Tensor, "b c h2 w2"]  # the fine stage
+    heatmaps: tuple[Float[Tensor, "b k h2 w2"], Float[Tensor, "b k h3 w3"]]  # logits, fine and coarse
 
 
 class ConvVisionEncoder(nn.Module):
@@ -70,26 +80,27 @@ class ConvVisionEncoder(nn.Module):
         images: UInt8[Tensor, "b h w c"],
         condition: Float[Tensor, "b d"],
         shift: Int64[Tensor, "b two=2"] | None = None,
-    ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "b c2 h2 w2"]]:
-        """Returns the tokens (keypoints, fine and coarse, then the regions row by row) and the fine feature map.
+    ) -> Seen:
+        """Returns tokens, the fine feature map and the keypoints' heatmaps.
 
         Args:
             images: uint8 RGB.
             condition: the instruction token.
-            shift: pixels (x, y) by which to move each picture's content left and up. The feature map is shifted, the
-                keypoints' positions are those before.
+            shift: pixels (x, y) by which to move each picture's content left and up. The maps are shifted, the
+                keypoints' positions in the tokens are those before.
         """
         x = F.relu(self.stem(self._pixels(images, shift)))
         fine = self.fine_block(x, condition)
         coarse = self.coarse_block(F.relu(self.down(fine)), condition)
+        heatmaps = (self.fine_keypoints.heatmaps(fine, condition), self.coarse_keypoints.heatmaps(coarse, condition))
         points = (
-            self.fine_keypoints(fine, condition, offset_of(shift, PATCH, fine)),
-            self.coarse_keypoints(coarse, condition, offset_of(shift, 2 * PATCH, coarse)),
+            find_peaks(heatmaps[0], offset_of(shift, PATCH, fine)),
+            find_peaks(heatmaps[1], offset_of(shift, 2 * PATCH, coarse)),
         )
         keypoints = [layer(found) for layer, found in zip(self.keypoint_tokens, points, strict=True)]
         regions = rearrange(F.adaptive_avg_pool2d(coarse, self.region_grid), "b c h w -> b (h w) c")
         tokens = torch.cat((torch.stack(keypoints, dim=1), self.region_token(regions)), dim=1)
-        return tokens + self.positions.to(tokens.dtype), fine
+        return Seen(tokens + self.positions.to(tokens.dtype), fine, heatmaps)
 
     def _pixels(
         self, images: UInt8[Tensor, "b h w c"], shift: Int64[Tensor, "b two=2"] | None
@@ -129,7 +140,7 @@ class FilmBlock(nn.Module):
 
 
 class Keypoints(nn.Module):
-    """Expected positions and peaks of K heatmaps: softmax over pixels of features times instruction-dependent queries.
+    """K heatmaps: features times instruction-dependent queries.
 
     Args:
         channels: of the feature map.
@@ -145,29 +156,44 @@ class Keypoints(nn.Module):
         self.conditional_queries = nn.Linear(condition_width, keypoints * channels, bias=False)
         nn.init.zeros_(self.conditional_queries.weight)
 
+    def heatmaps(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b k h w"]:
+        """Returns the logits of the heatmaps of a feature map, float32."""
+        queries = self.queries + self.conditional_queries(condition).float().unflatten(1, self.queries.shape)
+        features = self.norm(rearrange(x, "b c h w -> b (h w) c"))
+        with torch.autocast(x.device.type, enabled=False):
+            return (queries @ features.float().transpose(1, 2)).unflatten(2, x.shape[2:])
+
     def forward(
         self,
         x: Float[Tensor, "b c h w"],
         condition: Float[Tensor, "b d"],
         offset: Float[Tensor, "b one=1 two=2"] | None = None,
     ) -> Float[Tensor, "b p"]:
-        """Returns x, y and peak of every heatmap, (b, 3 K) float32.
+        """Returns what `find_peaks` finds in the heatmaps.
 
         Args:
             x: feature map.
             condition: the instruction token.
             offset: added to the positions, see `offset_of`.
         """
-        height, width = x.shape[2:]
-        queries = self.queries + self.conditional_queries(condition).float().unflatten(1, self.queries.shape)
-        features = self.norm(rearrange(x, "b c h w -> b (h w) c"))
-        with torch.autocast(x.device.type, enabled=False):
-            logits = queries @ features.float().transpose(1, 2)
-            heat = logits.softmax(dim=-1)
-            expected = heat @ pixel_positions(height, width, heat.device)
-            if offset is not None:
-                expected = expected + offset
-            return torch.cat((expected.flatten(1), heat.amax(dim=-1)), dim=1)
+        return find_peaks(self.heatmaps(x, condition), offset)
+
+
+def find_peaks(
+    heatmaps: Float[Tensor, "b k h w"], offset: Float[Tensor, "b one=1 two=2"] | None = None
+) -> Float[Tensor, "b p"]:
+    """Returns expected x, expected y (interleaved) and peak of every spatial softmax, (b, 3 K) float32.
+
+    Args:
+        heatmaps: logits, float32.
+        offset: added to the positions, see `offset_of`.
+    """
+    with torch.autocast(heatmaps.device.type, enabled=False):
+        heat = heatmaps.flatten(2).softmax(dim=-1)
+        expected = heat @ pixel_positions(*heatmaps.shape[2:], heat.device)
+        if offset is not None:
+            expected = expected + offset
+        return torch.cat((expected.flatten(1), heat.amax(dim=-1)), dim=1)
 
 
 def pixel_positions(height: int, width: int, device: torch.device) -> Float[Tensor, "n two=2"]:

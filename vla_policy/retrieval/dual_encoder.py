@@ -74,7 +74,7 @@ class DualEncoder(nn.Module):
 
     def image_tokens(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b n e"]:
         """Returns the tokens that a picture's vector is made of, `token_width` wide."""
-        return self.camera(images, self.bias.new_zeros(len(images), _CONDITION))[0]
+        return self.camera(images, self.bias.new_zeros(len(images), _CONDITION)).tokens
 
     def text_tokens(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b n d"]:
         """Returns the tokens that a text's vector is made of, `token_width` wide."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vla_policy.config import TrainConfig
@@ -30,6 +31,7 @@ class VLATask:
         checkpoints: where to save.
         statistics: JSON-ready statistics of the dataset, for the checkpoints.
         meta: JSON-ready facts for the checkpoints, as they are when one is saved; the step is added.
+        landmark_streams: camera -> the stream of the batches that says where things are in its pictures.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class VLATask:
         checkpoints: CheckpointManager,
         statistics: dict[str, Any],
         meta: dict[str, Any],
+        landmark_streams: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
         self.config = config
@@ -52,11 +55,15 @@ class VLATask:
         self.meta = meta
         self.augmentation = MultimodalAugmentation(config, model.normalization, model.embodiment.cameras)
         self.device = next(model.parameters()).device
+        self.landmark_streams = landmark_streams or {}
 
     def loss(self, batch: DemonstrationBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the training loss of an augmented batch, and its parts."""
         observation = self.augmentation(observe(batch, self.words).to(self.device), generator)
-        return self.model.loss(observation, batch.actions.to(self.device), batch.action_mask.to(self.device), generator)
+        actions, mask = batch.actions.to(self.device), batch.action_mask.to(self.device)
+        return self.model.loss(
+            observation, actions, mask, generator, self._landmarks(batch), self.config.landmark_loss_weight
+        )
 
     def validate(self) -> dict[str, float]:
         """Returns the loss and the errors of sampled actions on the first batches of the held-out split.
@@ -76,7 +83,9 @@ class VLATask:
             actions, mask = batch.actions.to(self.device), batch.action_mask.to(self.device)
             others = swapped(observation, torch.arange(len(actions), device=self.device).roll(1))
             with autocast(self.device, self.config.bf16):
-                loss, parts = self.model.loss(observation, actions, mask, generator)
+                loss, parts = self.model.loss(
+                    observation, actions, mask, generator, self._landmarks(batch), self.config.landmark_loss_weight
+                )
                 noise = torch.randn(actions.shape, generator=generator).to(self.device)
                 predicted = self.model.sample(observation, noise)
                 misled = {name: self.model.sample(other, noise) for name, other in others.items()}
@@ -95,6 +104,13 @@ class VLATask:
         # The least deviation that counts: where every action is predicted exactly, as a robot's that stands still.
         use = {f"use_{name}": (error - own) / max(own, 1e-6) for name, error in errors.items()}
         return {name: value / count for name, value in sums.items()} | use
+
+    def _landmarks(self, batch: DemonstrationBatch) -> dict[str, Float[Tensor, "b m two=2"]]:
+        """Returns camera -> where things are in its newest pictures; none where the loss has no weight."""
+        return {
+            camera: batch.streams[name][:, -1, -1].unflatten(-1, (-1, 2)).to(self.device)
+            for camera, name in self.landmark_streams.items()
+        }
 
     def save_checkpoint(self, step: int, figures: dict[str, float] | None) -> None:
         """Saves the model's current weights as the newest checkpoint."""

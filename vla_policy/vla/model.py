@@ -26,6 +26,7 @@ from vla_policy.tokenizers import ActionTokenizer
 from vla_policy.types import Observation, TokenGroup
 from vla_policy.vla.heads import FlowHead, build_head
 from vla_policy.vla.heads.guidance import Guide
+from vla_policy.vla.landmarks import landmark_loss
 from vla_policy.vla.normalize import Normalization, Normalizer
 
 STATE = "state"
@@ -122,6 +123,8 @@ class VLAModel(nn.Module):
         actions: Float[Tensor, "b k a"],
         action_mask: Bool[Tensor, "b k"],
         generator: torch.Generator,
+        landmarks: Mapping[str, Float[Tensor, "b m two=2"]] | None = None,
+        landmark_weight: float = 1.0,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Returns the training loss and its parts.
 
@@ -130,16 +133,28 @@ class VLAModel(nn.Module):
             actions: absolute, SI units.
             action_mask: True = valid step.
             generator: source of the head's randomness.
+            landmarks: camera -> (x, y) of at most `keypoints` things in its pictures, see `landmark_loss`.
+            landmark_weight: of their loss in the sum.
 
         Returns:
-            The sum, and ``action`` (of the head) and ``state`` (L1 of the state predicted from the cameras).
+            The sum, and ``action`` (of the head), ``state`` (L1 of the state predicted from the cameras) and, where
+            there are landmarks, ``landmarks``.
         """
-        fused, predicted = self._encode(observation)
+        fused, predicted, heatmaps = self._encode(observation)
         state = observation.state[:, -1]
         action = self.head.loss(fused, self.normalizer.actions(actions, state), action_mask, generator)
         state_error = (predicted - self.normalizer.state(state)).abs().mean()
         loss = action + self.config.state_loss_weight * state_error
-        return loss, {"action": action.detach(), "state": state_error.detach()}
+        parts = {"action": action.detach(), "state": state_error.detach()}
+        if landmarks:
+            errors = []
+            for name, places in landmarks.items():
+                seen, shift = observation.image_mask[name][:, -1], observation.image_shift.get(name)
+                shift = None if shift is None else shift[seen]
+                errors.append(landmark_loss(heatmaps[name], places[seen], self.embodiment.cameras[name], shift))
+            error = torch.stack(errors).mean()
+            loss, parts["landmarks"] = loss + landmark_weight * error, error.detach()
+        return loss, parts
 
     def sample(
         self,
@@ -155,7 +170,7 @@ class VLAModel(nn.Module):
             guide: actions to continue, absolute, SI units. A flow is guided towards them while it denoises; the answer
                 A of any other head, which there is nothing in to guide, is blended with them afterwards, A + W (Y - A).
         """
-        fused, predicted = self._encode(observation)
+        fused, predicted, _ = self._encode(observation)
         if noise is None:
             noise = torch.randn(fused.tokens.shape[0], *self.head.noise_shape, device=fused.tokens.device)
         known = observation.state_mask[:, -1:]
@@ -170,8 +185,10 @@ class VLAModel(nn.Module):
             normalized = normalized + guide.error(normalized)
         return self.normalizer.raw_actions(normalized, state)
 
-    def _encode(self, observation: Observation) -> tuple[TokenGroup, Float[Tensor, "b s"]]:
-        """Returns the fused tokens and the normalised state predicted from the cameras."""
+    def _encode(
+        self, observation: Observation
+    ) -> tuple[TokenGroup, Float[Tensor, "b s"], dict[str, tuple[Float[Tensor, "m k _ _"], ...]]]:
+        """Returns the fused tokens, the normalised state predicted from the cameras, the heatmaps of seen pictures."""
         self._require_fits(observation)
         # Masked values are replaced before the encoders: what they hold, even not-a-number, reaches no gradient.
         state = torch.where(observation.state_mask[..., None], observation.state, self.normalizer.state_mean)
@@ -182,17 +199,19 @@ class VLAModel(nn.Module):
             command = F.layer_norm(command, command.shape[-1:])
         condition = self.missing[INSTRUCTION](command[:, None], commanded).tokens[:, 0]
         groups = {STATE: self.missing[STATE](self.state(self.normalizer.state(state)), observation.state_mask[:, -1])}
-        found = [words]
+        found, heatmaps = [words], {}
         for name in self.cameras:
             seen = observation.image_mask[name][:, -1]
             shift = observation.image_shift.get(name)
-            tokens, located = self._look(name, observation.images[name][:, -1], seen, words, condition, shift)
+            tokens, located, heatmaps[name] = self._look(
+                name, observation.images[name][:, -1], seen, words, condition, shift
+            )
             groups[name] = self.missing[name](tokens, seen)
             found.append(located)
         instruction = self.instruction(torch.cat(found, dim=-1), spoken)
         groups[INSTRUCTION] = self.missing[INSTRUCTION](instruction, commanded)
         keypoints = torch.cat([groups[name].tokens[:, :2].flatten(1) for name in self.cameras], dim=1)
-        return self.fusion(groups), self.state_head(keypoints).float()
+        return self.fusion(groups), self.state_head(keypoints).float(), heatmaps
 
     def _look(
         self,
@@ -202,15 +221,18 @@ class VLAModel(nn.Module):
         words: Float[Tensor, "b l e"],
         condition: Float[Tensor, "b d"],
         shift: Int64[Tensor, "b two=2"] | None,
-    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l g"]]:
-        """Returns a camera's tokens and what each word finds in its picture; zeros, at no cost, where it is missing."""
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b l g"], tuple[Float[Tensor, "m k _ _"], ...]]:
+        """Returns a camera's tokens, what each word finds in its picture, and the heatmaps of those that are there.
+
+        The first two are zeros, at no cost, where the picture is missing.
+        """
         if seen.all():
-            tokens, features = self.cameras[name](images, condition, shift)
-            return tokens, self.grounding[name](words, features, offset_of(shift, PATCH, features))
+            tokens, features, heatmaps = self.cameras[name](images, condition, shift)
+            return tokens, self.grounding[name](words, features, offset_of(shift, PATCH, features)), heatmaps
         shift = None if shift is None else shift[seen]
-        tokens, features = self.cameras[name](images[seen], condition[seen], shift)
+        tokens, features, heatmaps = self.cameras[name](images[seen], condition[seen], shift)
         located = self.grounding[name](words[seen], features, offset_of(shift, PATCH, features))
-        return _scatter(tokens, seen), _scatter(located, seen)
+        return _scatter(tokens, seen), _scatter(located, seen), heatmaps
 
     def _words(self, observation: Observation) -> tuple[Float[Tensor, "b l e"], Bool[Tensor, "b l"]]:
         """Returns the normalised word vectors and their mask, up to the longest instruction of the batch."""

@@ -10,7 +10,7 @@ from vla_policy.encoders.vision import PATCH, Keypoints, offset_of
 @pytest.mark.parametrize("size", [(96, 96), (17, 33), (8, 8), (5, 100)])
 def test_any_image_size_gives_the_same_number_of_tokens(size: tuple[int, int]) -> None:
     encoder = ConvVisionEncoder(16, 8, channels=(8, 12), keypoints=4)
-    tokens, features = encoder(torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8), torch.randn(2, 8))
+    tokens, features, _ = encoder(torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8), torch.randn(2, 8))
     assert tokens.shape == (2, encoder.tokens, 16) == (2, 2 + 9, 16)
     assert tokens.isfinite().all()
     assert features.shape[:2] == (2, 8)
@@ -43,8 +43,8 @@ def test_a_shifted_picture_has_its_things_where_they_were() -> None:
     images = torch.full((2, 64, 96, 3), 127, dtype=torch.uint8)
     images[:, 24:34, 40:50] = torch.randint(0, 256, (2, 10, 10, 3), dtype=torch.uint8)
     condition, shift = torch.randn(2, 8), torch.tensor([[16, -8], [-16, 8]])
-    _, plain = encoder(images, condition)
-    _, moved = encoder(images, condition, shift)
+    plain = encoder(images, condition).features
+    moved = encoder(images, condition, shift).features
     for index, (x, y) in enumerate((shift // PATCH).tolist()):
         there = plain[index].roll((-y, -x), dims=(1, 2))
         torch.testing.assert_close(moved[index, :, 5:11, 8:16], there[:, 5:11, 8:16])  # away from the borders
@@ -65,9 +65,9 @@ def test_what_is_left_over_the_background_is_seen_beside_the_colours() -> None:
     background = Background(12, 20, 3)
     encoder = ConvVisionEncoder(16, 8, channels=(8, 12), keypoints=4, background=background)
     condition = torch.randn(20, 8)
-    before, _ = encoder(images, condition)
+    before = encoder(images, condition).tokens
     background.fit(images)
-    after, features = encoder(images, condition, torch.ones(20, 2, dtype=torch.int64))
+    after, features, _ = encoder(images, condition, torch.ones(20, 2, dtype=torch.int64))
     assert before.shape == after.shape == (20, encoder.tokens, 16)
     assert not torch.allclose(before, after)
     assert features.isfinite().all()
