@@ -14,11 +14,12 @@ import pytest
 from sim_envs.collection import SEGMENT_EPISODES, CollectionConfig, CollectionProgress, ExpertFailed, collect
 from sim_envs.demonstrator import Demonstration, Demonstrator, NoiseConfig, source_id
 from sim_envs.seeds import COLLECTION_SEEDS
+from sim_envs.suite import build_suite
 from sim_envs.tasksets import select_tasks, training_only
 from sim_envs.workers import WorkerDied
-from vla_datasets.schema import Episode
+from vla_datasets.schema import Episode, Stream
 from vla_datasets.store import DemonstrationStore
-from vla_policy.embodiment import EmbodimentMismatch
+from vla_policy.embodiment import Channel, EmbodimentMismatch
 
 TASKS = ("pick_red_cube", "touch_red_cube")
 CONFIG = CollectionConfig(TASKS, episodes_per_task=6, image_size=8)
@@ -92,6 +93,16 @@ def test_a_collection_is_the_first_solved_layouts_in_order(tmp_path: Path) -> No
     assert progress.finished
     assert progress.collected == progress.wanted == 12
     assert progress.failures == {(task, "never moved"): 2 for task in TASKS}
+
+
+def test_a_store_that_records_other_streams_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "demonstrations.zarr"
+    env = build_suite("tabletop").make_env(CONFIG.image_size, None)
+    env.close()
+    wrench = Stream(Channel(("force_x",), ("N",)), samples_per_frame=2)
+    DemonstrationStore.create(out, env.embodiment, streams={"wrench": wrench})
+    with pytest.raises(ValueError, match=r"records the streams wrench .*Tabletop-v0 has none.*another --out"):
+        fake_collect(out, CONFIG)
 
 
 @pytest.mark.usefixtures("any_order")

@@ -38,8 +38,19 @@ def test_the_pinhole_matrix_says_where_a_point_is_seen(height: int, width: int, 
         point = (dot - data.cam_xpos[0]) @ data.cam_xmat[0].reshape(3, 3) * [1, -1, -1]
         u, v, w = renderer.intrinsics("front") @ point
         expected.append([u / w, v / w])
+        x, y = renderer.project(data, "front", dot[None])[0] * (width, height)
+        np.testing.assert_allclose((x - 0.5, y - 0.5), expected[-1], atol=1e-9)
         renderer.close()
     np.testing.assert_allclose(seen, expected, atol=0.25)
+
+
+def test_a_point_behind_the_camera_is_outside_of_the_picture() -> None:
+    model = mujoco.MjModel.from_xml_string(SCENE.format(dots=""))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    renderer = FrameRenderer(model, 8, 8)
+    assert renderer.project(data, "front", np.array([[0.0, 0.0, 5.0]])).tolist() == [[-1.0, -1.0]]
+    renderer.close()
 
 
 @pytest.mark.parametrize(("top", "left", "height", "width"), [(40, 60, 128, 128), (10, 0, 100, 208), (80, 7, 128, 70)])

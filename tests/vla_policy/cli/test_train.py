@@ -10,11 +10,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from vla_datasets.schema import Episode
+from vla_datasets.schema import Episode, Stream, landmark_stream
 from vla_datasets.store import DemonstrationStore
 from vla_policy.cli import main
 from vla_policy.config import FusionName
-from vla_policy.embodiment import Embodiment
+from vla_policy.embodiment import Channel, Embodiment
 from vla_policy.training.checkpoint import load_checkpoint
 from vla_policy.vla.policy import Policy
 
@@ -38,9 +38,11 @@ def store(make_store: Callable[[str, int], Path]) -> Path:
     return make_store("data.zarr", 10)
 
 
-def write_store(path: Path, body: Embodiment, episodes: int) -> Path:
+def write_store(path: Path, body: Embodiment, episodes: int, streams: dict[str, Stream] | None = None) -> Path:
+    """Writes random episodes; a stream's numbers lie in 0 .. 1."""
     generator = np.random.default_rng(0)
-    with DemonstrationStore.create(path, body).writer() as writer:
+    streams = streams or {}
+    with DemonstrationStore.create(path, body, streams=streams).writer() as writer:
         writer.append(
             [
                 Episode(
@@ -54,6 +56,9 @@ def write_store(path: Path, body: Embodiment, episodes: int) -> Path:
                     instruction=f"push it {number}",
                     source_id=f"episode-{number}",
                     success=True,
+                    streams={
+                        name: generator.random((6, len(stream.channel)), np.float32) for name, stream in streams.items()
+                    },
                 )
                 for number in range(episodes)
             ]
@@ -170,6 +175,26 @@ def test_every_fusion_trains(store: Path, tmp_path: Path, fusion: str) -> None:
     command = ["train", "--data", str(store), "--out", str(tmp_path / "run"), "--fusion", fusion, "--steps", "1"]
     assert main([*command, *shlex.split(FLAGS)]) == 0
     assert Policy.load(tmp_path / "run" / "checkpoint").model.config.fusion == fusion
+
+
+def test_landmarks_are_learned_from_the_stream_that_names_them(
+    body: Embodiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = write_store(tmp_path / "plain.zarr", body, 10)
+    names = ("cup_x", "cup_y", "door_x", "door_y")
+    stream = Stream(Channel(names, ("1",) * 4), samples_per_frame=1)
+    store = write_store(tmp_path / "named.zarr", body, 10, {landmark_stream("front"): stream})
+    flags = [*shlex.split(FLAGS), "--steps", "2", "--landmark-loss-weight", "0.1"]
+    assert main(["train", "--data", str(store), "--out", str(tmp_path / "run"), *flags]) == 0
+    assert "landmarks" in capsys.readouterr().out
+
+    train = ["train", "--out", str(tmp_path / "other"), *flags]
+    assert main([*train, "--data", str(plain)]) == 2
+    assert "needs demonstrations with a stream landmarks_front or landmarks_wrist_camera" in capsys.readouterr().err
+    assert main([*train, "--data", str(store), str(plain)]) == 2
+    assert "must have the stream landmarks_front with cup_x [1], cup_y [1]" in capsys.readouterr().err
+    assert main([*train, "--data", str(store), "--keypoints", "1"]) == 2
+    assert "x and y of at most 1 things (--keypoints)" in capsys.readouterr().err
 
 
 def test_a_background_is_measured_and_kept_with_the_policy(store: Path, body: Embodiment, tmp_path: Path) -> None:
