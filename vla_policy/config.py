@@ -136,6 +136,10 @@ class LoopConfig:
     # Images are shifted by up to this share of their sides, 0 .. 0.5; a policy is told how far, so that the positions
     # that it finds are still those before the shift.
     random_shift: float = 0.0
+    # Weight of the auxiliary loss that teaches the first heatmaps of each camera where things are in its pictures, as a
+    # simulator can tell: demonstrations do so in a stream landmarks_CAMERA, captioned frames by themselves. A trained
+    # model needs none. 0: not used.
+    landmark_loss_weight: float = 0.0
     # Probability that a word of the text is hidden; one always remains.
     word_dropout: float = 0.0
     # Steps between two validations.
@@ -161,7 +165,7 @@ class LoopConfig:
         require(self, "random_shift", 0 <= self.random_shift <= 0.5, "0 .. 0.5")
         for name in ("batch_size", "accumulate_batches", "validation_every", "validation_batches", "keep_checkpoints"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup_steps", "weight_decay", "threads", "seed"):
+        for name in ("warmup_steps", "weight_decay", "threads", "seed", "landmark_loss_weight"):
             require(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "gradient_clip", "checkpoint_every_s"):
             require(self, name, getattr(self, name) > 0, "over 0")
@@ -188,9 +192,6 @@ class TrainConfig(LoopConfig):
     instruction_dropout: float = 0.05
     # Gaussian noise on the instruction's word vectors, in standard deviations of the training texts.
     instruction_noise: float = 0.3
-    # Weight of the auxiliary loss that teaches the first heatmaps of each camera where its landmarks are, which the
-    # demonstrations name in a stream landmarks_CAMERA, as those of a simulator can; acting needs none. 0: not used.
-    landmark_loss_weight: float = 0.0
     # Gaussian noise on the state, in standard deviations of the training states.
     state_noise: float = 0.0
     # Share of the episodes held out for validation, 0 .. 1.
@@ -202,7 +203,7 @@ class TrainConfig(LoopConfig):
         super().__post_init__()
         for name in ("camera_dropout", "state_dropout", "instruction_dropout"):
             require(self, name, 0 <= getattr(self, name) <= 1, "0 .. 1")
-        for name in ("instruction_noise", "state_noise", "landmark_loss_weight"):
+        for name in ("instruction_noise", "state_noise"):
             require(self, name, getattr(self, name) >= 0, "at least 0")
         require(self, "ram_budget_gb", self.ram_budget_gb > 0, "over 0")
         weights = self.camera_dropout_weights.values()

@@ -11,6 +11,7 @@ import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
+from jaxtyping import Float64
 
 from sim_envs.rendering import FrameRenderer
 from sim_envs.tabletop.judge import Judge
@@ -91,6 +92,10 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def intrinsics(self) -> dict[str, np.ndarray]:
         """Camera -> its pinhole matrix K, (3, 3) float64 in pixels, see `FrameRenderer.intrinsics`."""
         return {name: self._renderer.intrinsics(name) for name in CAMERAS}
+
+    def locate(self, camera: str, points_m: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 2"]:
+        """Returns where points of the world are in a camera's picture, (x, y) as shares of its sides."""
+        return self._renderer.project(self.data, camera, points_m)
 
     @property
     def task(self) -> Task:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from jaxtyping import Float32
 
 from sim_envs.seeds import COLLECTION_SEEDS, TUNING_SEEDS
 from sim_envs.tabletop.captions import ALL_FACTS, HELD_OUT_FACTS
@@ -23,10 +24,11 @@ _VALIDATION_LAYOUTS = 1
 
 @dataclass(frozen=True)
 class Frames:
-    """Pictures (n, h, w, 3) uint8, and whether each of `ALL_FACTS` holds in them, (n, facts) bool."""
+    """Pictures (n, h, w, 3) uint8, whether each of `ALL_FACTS` holds in them, (n, facts) bool, and `LANDMARKS`."""
 
     images: np.ndarray
     holds: np.ndarray
+    landmarks: Float32[np.ndarray, "n k two=2"]
 
 
 def collect_frames(sampler: partial[FrameSampler], tasks: Sequence[Task], seeds: range, processes: int) -> Frames:
@@ -35,7 +37,7 @@ def collect_frames(sampler: partial[FrameSampler], tasks: Sequence[Task], seeds:
     found = dict(run_jobs(sampler, deque(jobs), processes=processes))
     frames = [frame for job in jobs for frame in found[job]]
     holds = np.array([[fact in frame.facts for fact in ALL_FACTS] for frame in frames])
-    return Frames(np.stack([frame.image for frame in frames]), holds)
+    return Frames(np.stack([frame.image for frame in frames]), holds, np.stack([frame.landmarks for frame in frames]))
 
 
 def frame_pairs(frames: Frames) -> ImageTextPairs:
@@ -44,7 +46,7 @@ def frame_pairs(frames: Frames) -> ImageTextPairs:
     facts = np.flatnonzero(~IS_HELD_OUT)
     texts = [(text, fact) for fact in facts for text in ALL_FACTS[fact].phrasings]
     matches = frames.holds[allowed][:, [fact for _, fact in texts]]
-    return ImageTextPairs(frames.images[allowed], tuple(text for text, _ in texts), matches)
+    return ImageTextPairs(frames.images[allowed], tuple(text for text, _ in texts), matches, frames.landmarks[allowed])
 
 
 def training_and_validation_pairs(

@@ -105,4 +105,6 @@ def _fingerprint(pairs: ImageTextPairs) -> str:
     digest = hashlib.sha256("\n".join(pairs.texts).encode())
     digest.update(pairs.images.tobytes())
     digest.update(pairs.matches.tobytes())
+    if pairs.landmarks is not None:
+        digest.update(pairs.landmarks.tobytes())
     return digest.hexdigest()

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vla_policy.encoders import ConvVisionEncoder, InstructionEncoder, WordPooling
+from vla_policy.encoders.vision import Seen
 from vla_policy.training.checkpoint import copy_weights
 from vla_policy.training.files import CheckpointError, file_sha256, read_tensors, write_tensors
 
@@ -66,15 +67,20 @@ class DualEncoder(nn.Module):
 
     def encode_images(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b d"]:
         """Returns unit vectors of uint8 RGB pictures of any size."""
-        return self.embed_image_tokens(self.image_tokens(images))
+        return self.embed_image_tokens(self.look(images).tokens)
 
     def encode_texts(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b d"]:
         """Returns unit vectors of texts, given as `InstructionEncoder` embeds them."""
         return F.normalize(self.text_head(self.text_tokens(words, mask).flatten(1)).float(), dim=-1)
 
-    def image_tokens(self, images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b n e"]:
-        """Returns the tokens that a picture's vector is made of, `token_width` wide."""
-        return self.camera(images, self.bias.new_zeros(len(images), _CONDITION)).tokens
+    def look(self, images: UInt8[Tensor, "b h w c"], shift: Int64[Tensor, "b two=2"] | None = None) -> Seen:
+        """Returns the tokens that a picture's vector is made of, `token_width` wide, and the encoder's maps.
+
+        Args:
+            images: uint8 RGB pictures of any size.
+            shift: see `ConvVisionEncoder`.
+        """
+        return self.camera(images, self.bias.new_zeros(len(images), _CONDITION), shift)
 
     def text_tokens(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b n d"]:
         """Returns the tokens that a text's vector is made of, `token_width` wide."""

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vla_policy.config import TrainConfig, nearest
-from vla_policy.training.image_augmentation import ImageAugmentation, draw_shifts, drop_words
+from vla_policy.training.image_augmentation import color_jittered, draw_shifts, drop_words
 from vla_policy.types import Observation
 from vla_policy.vla.normalize import Normalization
 
@@ -43,7 +43,6 @@ class MultimodalAugmentation:
             raise ValueError(f"--camera-dropout-weights must leave a camera that may be lost; got {weights}")
         self.camera_dropout = {name: config.camera_dropout * w / total for name, w in relative.items() if total > 0}
         self.config = config
-        self.images = ImageAugmentation(config.color_jitter, random_shift=0.0)
         self.state_std = torch.tensor(normalization.state_std)
         self.instruction_std = torch.tensor(normalization.instruction_std)
 
@@ -85,7 +84,7 @@ class MultimodalAugmentation:
         )
         return replace(
             changed,
-            images=self.images(observation.images, generator),
+            images=color_jittered(observation.images, config.color_jitter, generator),
             # Left to the encoder, which sees the picture as its camera took it first and keeps the positions in it.
             image_shift=draw_shifts(observation.images, config.random_shift, generator),
             instruction_mask=drop_words(changed.instruction_mask, config.word_dropout, generator),

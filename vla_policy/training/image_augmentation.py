@@ -5,60 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
-
-from vla_policy.encoders.vision import shifted
 
 _LUMA = (0.299, 0.587, 0.114)  # of Rec. 601
 
 
-class ImageAugmentation:
-    """Colour jitter and shifts of uint8 pictures.
+def color_jittered(
+    images: Mapping[str, UInt8[Tensor, "b t h w c"]], color_jitter: float, generator: torch.Generator
+) -> dict[str, UInt8[Tensor, "b t h w c"]]:
+    """Returns the pictures in another light, uint8 like the given ones, which stay as they are.
 
     Brightness, contrast and saturation of a sample change alike in all of its cameras and times: one light falls on
-    them all. A shift is one per sample and camera, the same at all times, so that nothing seems to move; the border is
-    repeated. With both at 0 nothing is drawn from the generator.
+    them all. With 0 nothing is drawn from the generator.
 
     Args:
+        images: camera -> RGB pictures; all cameras have the same number of samples.
         color_jitter: each factor is uniform in 1 -+ this, 0 .. 1.
-        random_shift: of up to this share of a side, 0 .. 0.5, in whole pixels.
+        generator: of the CPU.
 
-    Source: shifts as in DrQ, arXiv 2004.13649; the jitter's factors as in torchvision's ColorJitter, in fixed order.
+    Source: the factors are those of torchvision's ColorJitter, in fixed order.
     """
-
-    def __init__(self, color_jitter: float, random_shift: float) -> None:
-        if not 0 <= color_jitter <= 1 or not 0 <= random_shift <= 0.5:
-            raise ValueError(
-                f"color_jitter must be in 0 .. 1, random_shift in 0 .. 0.5; got {color_jitter} and {random_shift}"
-            )
-        self.color_jitter = color_jitter
-        self.random_shift = random_shift
-
-    def __call__(
-        self, images: Mapping[str, UInt8[Tensor, "b t h w c"]], generator: torch.Generator
-    ) -> dict[str, UInt8[Tensor, "b t h w c"]]:
-        """Returns the changed pictures, uint8 like the given ones, which stay as they are.
-
-        Args:
-            images: camera -> RGB pictures; all cameras have the same number of samples.
-            generator: of the CPU.
-        """
-        changed = dict(images)
-        if self.random_shift > 0:
-            shifts = draw_shifts(changed, self.random_shift, generator)
-            changed = {
-                name: rearrange(
-                    shifted(rearrange(x, "b t h w c -> b h w (t c)"), shifts[name]), "b h w (t c) -> b t h w c", c=3
-                )
-                for name, x in changed.items()
-            }
-        if self.color_jitter > 0:
-            size = len(next(iter(changed.values())))
-            factors = 1 + self.color_jitter * (2 * torch.rand(3, size, 1, 1, 1, 1, generator=generator) - 1)
-            changed = {name: _colored(x, factors.to(x.device)) for name, x in changed.items()}
-        return changed
+    if color_jitter <= 0:
+        return dict(images)
+    size = len(next(iter(images.values())))
+    factors = 1 + color_jitter * (2 * torch.rand(3, size, 1, 1, 1, 1, generator=generator) - 1)
+    return {name: _colored(x, factors.to(x.device)) for name, x in images.items()}
 
 
 def draw_shifts(
@@ -70,6 +42,8 @@ def draw_shifts(
         images: camera -> pictures.
         random_shift: the share, 0 .. 0.5.
         generator: of the CPU.
+
+    Source: DrQ, arXiv 2004.13649.
     """
     if random_shift <= 0:
         return {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 
@@ -19,6 +19,8 @@ class ImageTextPairs:
         images: (n, h, w, 3) RGB.
         texts: m texts, none twice.
         matches: (n, m), True = the text describes the picture; at least one text for every picture.
+        landmarks: (n, k, 2) where k things are in each picture, (x, y) as shares of its sides; outside of 0 .. 1 = not
+            in it. None = not known.
 
     Raises:
         ValueError: sizes do not fit, a text is there twice, or a picture has no text.
@@ -27,6 +29,7 @@ class ImageTextPairs:
     images: UInt8[np.ndarray, "n h w c"]
     texts: tuple[str, ...]
     matches: Bool[np.ndarray, "n m"]
+    landmarks: Float32[np.ndarray, "n k two=2"] | None = None
 
     def __post_init__(self) -> None:
         if self.matches.shape != (len(self.images), len(self.texts)) or not self.matches.size:
@@ -62,11 +65,13 @@ class PairBatch:
         images: (b, h, w, 3).
         texts: (b,) rows of `ImageTextPairs.texts`.
         positive: (b, b), True = the text of the column describes the picture of the row; the diagonal is True.
+        landmarks: (b, k, 2) as in `ImageTextPairs`.
     """
 
     images: UInt8[Tensor, "b h w c"]
     texts: Int64[Tensor, " b"]
     positive: Bool[Tensor, "b b"]
+    landmarks: Float[Tensor, "b k two=2"] | None = None
 
 
 def pair_batches(pairs: ImageTextPairs, batch_size: int, seed: int, start: int = 0) -> Iterator[PairBatch]:
@@ -93,5 +98,6 @@ def pair_batches(pairs: ImageTextPairs, batch_size: int, seed: int, start: int =
         at = rng.random((batch_size, 1)) * cumulative[rows, -1:]
         texts = torch.from_numpy((cumulative[rows] > at).argmax(axis=1))
         chosen = torch.from_numpy(rows)
-        yield PairBatch(images[chosen], texts, matches[chosen][:, texts])
+        places = None if pairs.landmarks is None else torch.from_numpy(pairs.landmarks[rows])
+        yield PairBatch(images[chosen], texts, matches[chosen][:, texts], places)
         number += 1

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vla_policy.attention import LayerNorm, TransformerBlock
 from vla_policy.encoders import InstructionEncoder
 from vla_policy.losses import ContrastiveLoss, MaskedMultimodalLoss, MaskedPrediction, hide
+from vla_policy.losses.landmarks import landmark_loss
 from vla_policy.pretrain_config import PretrainConfig
 from vla_policy.retrieval.dual_encoder import DualEncoder
 
@@ -116,6 +117,8 @@ class PretrainingModel(nn.Module):
         hideable: Bool[Tensor, "b l"],
         classes: Int64[Tensor, "b l"],
         generator: torch.Generator,
+        shift: Int64[Tensor, "b two=2"] | None = None,
+        landmarks: Float[Tensor, "b k two=2"] | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Returns the loss and its parts.
 
@@ -127,6 +130,8 @@ class PretrainingModel(nn.Module):
             hideable: True = a word that may be hidden.
             classes: of the words, as the vocabulary counts them.
             generator: of what is hidden.
+            shift: pixels (x, y) by which the encoder sees each picture's content moved left and up.
+            landmarks: where things are in the pictures, see `landmark_loss`; None: not taught.
         """
         hidden = None
         seen = images
@@ -138,13 +143,17 @@ class PretrainingModel(nn.Module):
                 generator,
             )
             seen = _from_patches(patches.masked_fill(hidden[..., None], _GRAY), images.shape)
-        tokens = self.encoder.image_tokens(seen)
+        tokens, _, heatmaps = self.encoder.look(seen, shift)
         contrastive = self.contrastive(
             self.encoder.embed_image_tokens(tokens), self.encoder.encode_texts(words, mask), positive=positive
         )
-        parts = {"contrastive": contrastive.detach()}
+        loss, parts = contrastive, {"contrastive": contrastive.detach()}
+        if landmarks is not None:
+            height, width = images.shape[1:3]
+            error = landmark_loss(heatmaps, landmarks, (height, width), shift)
+            loss, parts["landmarks"] = loss + self.config.landmark_loss_weight * error, error.detach()
         if self.decoder is None or hidden is None:
-            return contrastive, parts
+            return loss, parts
         hidden_words = hide(hideable & mask, self.config.hidden_words, generator)
         partial = torch.where(hidden_words[..., None], self.decoder.hidden_word[: words.shape[1]], words)
         pixels, guesses = self.decoder(tokens, self.encoder.text_tokens(partial, mask))
@@ -154,7 +163,7 @@ class PretrainingModel(nn.Module):
         }
         masked, masked_parts = MaskedMultimodalLoss()(predictions)
         parts |= {f"masked_{name}": part for name, part in masked_parts.items()}
-        return contrastive + self.config.masked_weight * masked, parts
+        return loss + self.config.masked_weight * masked, parts
 
 
 class MaskedDecoder(nn.Module):

@@ -14,7 +14,7 @@ from vla_policy.pretrain_config import PretrainConfig
 from vla_policy.retrieval.dual_encoder import DualEncoder, save_dual_encoder
 from vla_policy.retrieval.metrics import ranked_relevance, recall_at_k
 from vla_policy.training.checkpoint_manager import CheckpointManager
-from vla_policy.training.image_augmentation import ImageAugmentation, drop_words
+from vla_policy.training.image_augmentation import color_jittered, draw_shifts, drop_words
 from vla_policy.training.pairs import ImageTextPairs, PairBatch, pair_batches
 from vla_policy.training.pretrain_model import PretrainingModel, Vocabulary
 
@@ -32,6 +32,9 @@ class PretrainTask:
         training: pairs.
         held_out: pairs.
         checkpoints: where to save.
+
+    Raises:
+        ValueError: landmarks are to be taught, and the training pairs have none or more than there are heatmaps.
     """
 
     def __init__(
@@ -43,6 +46,13 @@ class PretrainTask:
         held_out: ImageTextPairs,
         checkpoints: CheckpointManager,
     ) -> None:
+        if config.landmark_loss_weight:
+            known = 0 if training.landmarks is None else training.landmarks.shape[1]
+            if not 1 <= known <= encoder.config.keypoints:
+                raise ValueError(
+                    f"--landmark-loss-weight needs pictures with 1 .. {encoder.config.keypoints} landmarks each, as "
+                    f"those of --data frames; these have {known}"
+                )
         self.config = config
         self.pairs = training.shuffled(config.shuffled_pairs, config.seed) if config.shuffled_pairs else training
         self.held_out = held_out
@@ -52,7 +62,6 @@ class PretrainTask:
         positive = next(self.batches(0)).positive.float().mean()
         height, width = training.images.shape[1:3]
         self.model = PretrainingModel(encoder, config, self.vocabulary, (height, width), float(positive))
-        self.augmentation = ImageAugmentation(config.color_jitter, config.random_shift)
         self.device = encoder.bias.device
 
     def batches(self, start: int) -> Iterator[PairBatch]:
@@ -61,17 +70,23 @@ class PretrainTask:
 
     def loss(self, batch: PairBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the training loss of an augmented batch, and its parts."""
-        images = self.augmentation({"image": batch.images[:, None].to(self.device)}, generator)["image"][:, 0]
+        images = {"image": batch.images[:, None].to(self.device)}
+        shift = draw_shifts(images, self.config.random_shift, generator).get("image")
+        image = color_jittered(images, self.config.color_jitter, generator)["image"][:, 0]
         vocabulary, rows = self.vocabulary, batch.texts
         mask = drop_words(vocabulary.mask[rows], self.config.word_dropout, generator)
         return self.model.loss(
-            images,
+            image,
             vocabulary.vectors[rows].to(self.device),
             mask.to(self.device),
             batch.positive.to(self.device),
             vocabulary.words[rows].to(self.device),
             vocabulary.classes[rows].to(self.device),
             generator,
+            shift,
+            batch.landmarks.to(self.device)
+            if self.config.landmark_loss_weight and batch.landmarks is not None
+            else None,
         )
 
     def validate(self) -> dict[str, float]:

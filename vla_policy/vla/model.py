@@ -22,11 +22,11 @@ from vla_policy.encoders import (
 )
 from vla_policy.encoders.vision import PATCH, offset_of
 from vla_policy.fusion import build_fusion
+from vla_policy.losses.landmarks import landmark_loss
 from vla_policy.tokenizers import ActionTokenizer
 from vla_policy.types import Observation, TokenGroup
 from vla_policy.vla.heads import FlowHead, build_head
 from vla_policy.vla.heads.guidance import Guide
-from vla_policy.vla.landmarks import landmark_loss
 from vla_policy.vla.normalize import Normalization, Normalizer
 
 STATE = "state"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from sim_envs.tabletop.captions import ALL_FACTS, HELD_OUT_FACTS, RELATIONS, Fact, true_facts
-from sim_envs.tabletop.env import TabletopEnv
-from sim_envs.tabletop.frames import FrameSampler
-from sim_envs.tabletop.tasks import HELD_OUT_TASKS
+from sim_envs.tabletop.env import CAMERAS, TabletopEnv
+from sim_envs.tabletop.frames import LANDMARKS, FrameSampler
+from sim_envs.tabletop.tasks import HELD_OUT_TASKS, OBJECTS
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,23 @@ def test_in_and_on_name_the_right_place(env: TabletopEnv) -> None:
     place(env, "red cube", np.array([*env.layout.containers["brown box"], 0.03]))
     found = {fact for fact in facts(env) if fact.relation in ("in", "on", "holds")}
     assert found == {Fact("in", "red cube", "brown box")}
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_a_frame_knows_where_its_things_are(camera: str) -> None:
+    frames = FrameSampler(camera, image_size=96, moments=2, staged=12)(("pick_blue_cube", 1_000_000))
+    found = 0
+    for frame in frames:
+        red, green, blue = (frame.image[..., channel].astype(int) for channel in range(3))
+        rows, columns = np.nonzero((blue > 2 * red) & (blue > 1.5 * green) & (blue > 60))
+        x, y = 96 * frame.landmarks[LANDMARKS.index("blue cube")]
+        if len(rows) > 12 and 5 < x < 91 and 5 < y < 91:
+            found += abs(columns.mean() + 0.5 - x) < 4 and abs(rows.mean() + 0.5 - y) < 4
+    assert found >= 3
+    absent = {name for name in OBJECTS if Fact("shows", name) not in frames[0].facts}
+    assert len(absent) == 2
+    for index, name in enumerate(LANDMARKS):
+        assert (frames[0].landmarks[index] == -1).all() == (name in absent), name
 
 
 def test_frames_are_a_function_of_task_and_seed_and_say_what_the_expert_did() -> None:

@@ -14,11 +14,17 @@ def test_held_out_facts_are_in_no_picture_and_no_text() -> None:
     rng = np.random.default_rng(0)
     holds = rng.random((200, len(ALL_FACTS))) < 0.1
     holds[:, 0] = True
-    frames = Frames(np.arange(200, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3), holds)
+    frames = Frames(
+        np.arange(200, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3),
+        holds,
+        rng.random((200, 2, 2), np.float32),
+    )
     pairs = frame_pairs(frames)
     assert 0 < len(pairs.images) < 200
     said = {text: fact for fact in ALL_FACTS for text in fact.phrasings}
     assert not {said[text] for text in pairs.texts} & HELD_OUT_FACTS
+    assert pairs.landmarks is not None
+    assert (pairs.landmarks == frames.landmarks[pairs.images[:, 0, 0, 0]]).all()
     for image, matches in zip(pairs.images, pairs.matches, strict=True):
         true = {fact for fact, is_true in zip(ALL_FACTS, holds[image[0, 0, 0]], strict=True) if is_true}
         assert not true & HELD_OUT_FACTS

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -32,6 +33,14 @@ def test_every_batch_is_a_function_of_seed_and_number_and_says_all_that_is_true(
         assert batch.positive.diagonal().all()
     other = next(pair_batches(pairs, 3, seed=2))
     assert any(not torch.equal(other.images, batch.images) for batch in batches)
+
+
+def test_landmarks_stay_with_their_pictures(pairs: ImageTextPairs) -> None:
+    assert next(pair_batches(pairs, 3, seed=1)).landmarks is None
+    places = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
+    batch = next(pair_batches(replace(pairs, landmarks=places), 3, seed=1))
+    assert batch.landmarks is not None
+    assert batch.landmarks.tolist() == places[batch.images[:, 0, 0, 0].tolist()].tolist()
 
 
 def test_rare_texts_are_drawn_more_often_than_common_ones(pairs: ImageTextPairs) -> None:

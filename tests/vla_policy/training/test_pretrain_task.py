@@ -42,7 +42,7 @@ def pairs() -> ImageTextPairs:
 
 @pytest.fixture
 def make_task(pairs: ImageTextPairs, tmp_path: Path) -> Callable[..., PretrainTask]:
-    def make(config: PretrainConfig, name: str = "run") -> PretrainTask:
+    def make(config: PretrainConfig, name: str = "run", pairs: ImageTextPairs = pairs) -> PretrainTask:
         torch.manual_seed(0)
         encoder = DualEncoder(DualEncoderConfig(width=16, token_width=16, vision_channels=(8, 8), keypoints=4))
         manager = CheckpointManager(tmp_path / name, best_by=config.best_by, best_is=config.best_is)
@@ -90,6 +90,18 @@ def test_every_objective_is_learned_and_saved(
     assert record.figures.keys() >= {"loss", "image_to_text_recall@1", "text_to_image_recall@10"}
     embedder = load_dual_encoder(tmp_path / "run" / "best")
     assert embedder.embed_images(task.pairs.images).shape == (4, 16)
+
+
+def test_landmarks_are_learned_beside_the_texts(
+    pairs: ImageTextPairs, make_task: Callable[..., PretrainTask], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, landmark_loss_weight=0.5, random_shift=0.1)
+    with pytest.raises(ValueError, match=r"needs pictures with 1 \.\. 4 landmarks each.*these have 0"):
+        make_task(config)
+    places = np.tile(np.float32([[[0.3, 0.3], [0.8, 0.6]]]), (4, 1, 1))
+    task, record = make_task(config, pairs=replace(pairs, landmarks=places)), Record()
+    fit(task, tmp_path / "run", record)
+    assert record.losses[-1]["landmarks"] < record.losses[0]["landmarks"]
 
 
 def test_an_interrupted_pretraining_ends_bit_for_bit_like_an_uninterrupted_one(

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vla_policy.encoders.vision import PATCH, find_peaks, offset_of
+from vla_policy.losses.landmarks import landmark_loss
 from vla_policy.training.vla_task import observe
 from vla_policy.types import DemonstrationBatch, TokenGroup
-from vla_policy.vla.landmarks import landmark_loss
 from vla_policy.vla.model import VLAModel
 
 SIZE = (32, 48)
