@@ -48,7 +48,7 @@ STORES: dict[str, tuple[str, ...]] = {
 BASE = (
     *("--head", "regression", "--camera-dropout", "0", "--chunk-size", "48", "--execute-steps", "16"),
     *("--vision-channels", "32", "96", "--keypoints", "32", "--region-grid", "3", "--random-shift", "0.032"),
-    *("--background-components", "192"),
+    *("--landmark-loss-weight", "0.1"),
 )
 
 
@@ -83,11 +83,11 @@ ROWS: dict[str, Row] = {
     "wide encoder": Row(("--vision-channels", "64", "96")),
     "96 px": Row(store="96px"),
     "AdamW": Row(("--optimizer", "adamw", "--learning-rate", "1e-3")),
-    "normalised condition": Row(("--normalize-condition",)),
+    "no landmarks": Row(("--landmark-loss-weight", "0")),
     "flow": Row(("--head", "flow")),
     "chunk 16": Row(("--chunk-size", "16")),
     "execute 8": Row(execute_steps=8, trained_as="base"),
-    "no background": Row(("--background-components", "0")),
+    "background": Row(("--background-components", "192")),
     "no shift": Row(("--random-shift", "0")),
     "clean demonstrations": Row(store="clean"),
     "large": Row(("--width", "384", "--heads", "6", "--layers", "4", "--expert-width", "256", "--expert-heads", "4")),

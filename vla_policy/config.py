@@ -47,11 +47,6 @@ class ModelConfig:
     # cameras that stand still; a checkpoint grows by 2 bytes x components x height x width x 3. Measuring takes
     # about 3 times 2,048 pictures in float32 of memory, 1.2 GB at 128 x 128.
     background_components: int = 0
-    # The vector by which the words steer the encoders is brought to unit variance. It then cannot drown the picture, as
-    # it did in a training of 12,000 steps; but what all texts have in common outgrows what differs, so that the words
-    # steer less and less: on the tabletop, 1,500 steps without it gave a lower held-out loss than 6,500 with it
-    # (docs/metaworld.md).
-    normalize_condition: bool = False
     # Width of the action expert; a multiple of expert_heads.
     expert_width: int = 128
     # Attention heads of the action expert.

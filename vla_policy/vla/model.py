@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vla_policy.config import ModelConfig
 from vla_policy.embodiment import Embodiment
@@ -195,8 +194,6 @@ class VLAModel(nn.Module):
         words, spoken = self._words(observation)
         commanded = spoken.any(dim=1)
         command = self.condition(self.command(words, spoken).flatten(1))
-        if self.config.normalize_condition:
-            command = F.layer_norm(command, command.shape[-1:])
         condition = self.missing[INSTRUCTION](command[:, None], commanded).tokens[:, 0]
         groups = {STATE: self.missing[STATE](self.state(self.normalizer.state(state)), observation.state_mask[:, -1])}
         found, heatmaps = [words], {}
