@@ -91,6 +91,14 @@ def _training(result: Mapping[str, Any]) -> str:
     return f"Pictures: {pictures}. Training: {made}."
 
 
+def landmark_error(result: Mapping[str, Any]) -> str:
+    rows = [
+        (name.split()[-1].replace("_", " "), f"{error['median_px']:.1f}", f"{error['p90_px']:.1f}", error["n"])
+        for name, error in result["landmarks"].items()
+    ]
+    return table(("error [px]", "median", "90th percentile", "held-out frames"), rows) + source(result)
+
+
 def encoder_probe(result: Mapping[str, Any]) -> str:
     rows = []
     for name, row in result["error_cm"].items():

@@ -43,6 +43,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "metaworld": ("metaworld", metaworld_tables.groups),
     "metaworld_tasks": ("metaworld", metaworld_tables.tasks),
     "metaworld_peers": ("peers", metaworld_tables.peers),
+    "landmark_error": ("landmark_error", metaworld_tables.landmark_error),
     "encoder_probe": ("encoder_probe", metaworld_tables.encoder_probe),
     "metaworld_ablations": ("metaworld_ablations", metaworld_tables.ablations),
 }

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from vla_policy.encoders.vision import PATCH
+from vla_policy.encoders.vision import PATCH, find_peaks
 
 
 def landmark_loss(
@@ -43,3 +43,20 @@ def landmark_loss(
         at = F.grid_sample(likelihood, grid.view(-1, 1, 1, 2), padding_mode="border", align_corners=False)
         total = total - (at.view_as(seen) * seen).sum() / seen.sum().clamp_min(1)
     return total / len(heatmaps)
+
+
+def expected_landmarks(
+    heatmaps: Float[Tensor, "b k h w"], image_size: tuple[int, int], stage: int = 0
+) -> Float[Tensor, "b k two=2"]:
+    """Returns where the heatmaps of a stage expect things: (x, y) as shares of the picture's width and height.
+
+    Args:
+        heatmaps: logits.
+        image_size: (height, width) of the pictures in pixels.
+        stage: 0 = fine, 1 = coarse.
+    """
+    height, width = image_size
+    rows, columns = heatmaps.shape[2:]
+    places = find_peaks(heatmaps)[:, : 2 * heatmaps.shape[1]].unflatten(1, (-1, 2))
+    cells = (places + 1) / 2 * (places.new_tensor([columns, rows]) - 1) + 0.5
+    return cells * (PATCH << stage) / places.new_tensor([width, height])

@@ -21,7 +21,7 @@ from vla_policy.encoders import (
 )
 from vla_policy.encoders.vision import PATCH, offset_of
 from vla_policy.fusion import build_fusion
-from vla_policy.losses.landmarks import landmark_loss
+from vla_policy.losses.landmarks import expected_landmarks, landmark_loss
 from vla_policy.tokenizers import ActionTokenizer
 from vla_policy.types import Observation, TokenGroup
 from vla_policy.vla.heads import FlowHead, build_head
@@ -115,6 +115,15 @@ class VLAModel(nn.Module):
             ValueError: cameras are missing or unknown, or the history is not one observation long.
         """
         return self._encode(observation)[0]
+
+    def locate(self, observation: Observation) -> dict[str, Float[Tensor, "m k two=2"]]:
+        """Returns camera -> where each fine heatmap expects its thing, in the pictures that are there.
+
+        (x, y) are shares of the picture's width and height from its top left corner. Where landmarks were taught, the
+        first heatmaps are theirs.
+        """
+        heatmaps = self._encode(observation)[2]
+        return {name: expected_landmarks(heatmaps[name][0], size) for name, size in self.embodiment.cameras.items()}
 
     def loss(
         self,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vla_policy.encoders.vision import PATCH, find_peaks, offset_of
-from vla_policy.losses.landmarks import landmark_loss
+from vla_policy.losses.landmarks import expected_landmarks, landmark_loss
 from vla_policy.training.vla_task import observe
 from vla_policy.types import DemonstrationBatch, TokenGroup
 from vla_policy.vla.model import VLAModel
@@ -34,8 +34,10 @@ def test_the_best_heatmap_expects_a_landmark_where_it_is(shift: torch.Tensor | N
         optimizer.zero_grad()
         landmark_loss([logits], places, SIZE, shift).backward()
         optimizer.step()
+    moved = 0 if shift is None else shift[:, None] / torch.tensor([SIZE[1], SIZE[0]])
+    torch.testing.assert_close(expected_landmarks(logits.detach(), SIZE), places - moved, atol=2e-3, rtol=0)
+    # What the encoder's tokens hold are positions before the shift: -1 .. 1 between the outermost cells' centres.
     x, y, _ = find_peaks(logits.detach(), offset_of(shift, PATCH, logits)).unbind(1)
-    # Cells count from -1 to 1 between the centres of the outermost ones, half a cell from the picture's edges.
     columns, rows = SIZE[1] / PATCH, SIZE[0] / PATCH
     torch.testing.assert_close(((x + 1) / 2 * (columns - 1) + 0.5) / columns, places[:, 0, 0], atol=2e-3, rtol=0)
     torch.testing.assert_close(((y + 1) / 2 * (rows - 1) + 0.5) / rows, places[:, 0, 1], atol=2e-3, rtol=0)
@@ -80,6 +82,10 @@ def test_a_model_learns_them_from_the_pictures_that_it_sees(
         loss.backward()
         optimizer.step()
     assert losses[-1] < losses[0] - 1.0
+    with torch.no_grad():
+        found = model.locate(observation)["front"][:, :2]
+    assert found.shape == (3, 2, 2)
+    assert (found - places["front"][seen[:, 0]]).abs().mean() < 0.15
     other = {"front": torch.where(seen[..., None], places["front"], 0.5)}
     again = [
         model.loss(observation, batch.actions, batch.action_mask, generator, p)[1]["landmarks"] for p in (places, other)
