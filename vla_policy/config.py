@@ -62,6 +62,7 @@ class ModelConfig:
     state_loss_weight: float = 0.1
 
     def __post_init__(self) -> None:
+        require_choices(self)
         counts = ("chunk_size", "width", "heads", "layers", "keypoints", "region_grid", "expert_width", "expert_heads")
         for name in (*counts, "expert_layers", "flow_samples", "flow_steps"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
@@ -155,6 +156,7 @@ class LoopConfig:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
+        require_choices(self)
         for name in ("word_dropout", "color_jitter", "final_learning_rate", "ema_decay"):
             require(self, name, 0 <= getattr(self, name) <= 1, "0 .. 1")
         require(self, "random_shift", 0 <= self.random_shift <= 0.5, "0 .. 0.5")
@@ -234,6 +236,7 @@ class MultimodalConfig:
     action_dim: int = 7
 
     def __post_init__(self) -> None:
+        require_choices(self)
         for name in ("num_layers", "num_heads", "fusion_layers", "vocab_size", "max_text_tokens", "action_dim"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
         even = self.hidden_dim >= 2 and self.hidden_dim % 2 == 0 and self.hidden_dim % self.num_heads == 0
@@ -241,12 +244,6 @@ class MultimodalConfig:
         require(self, "patch_size", self.patch_size >= 1, "at least 1")
         multiple = self.image_size >= 1 and self.image_size % self.patch_size == 0
         require(self, "image_size", multiple, f"a multiple of patch_size ({self.patch_size})")
-        for name, hint in get_type_hints(MultimodalConfig).items():
-            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
-                value, names = getattr(self, name), get_args(hint)
-                raise ValueError(
-                    f"MultimodalConfig.{name} must be one of {', '.join(names)}; got {value!r}{nearest(value, names)}"
-                )
         minilm = self.text_encoder != "minilm" or self.vocab_size == MINILM_VOCABULARY
         require(self, "vocab_size", minilm, f"{MINILM_VOCABULARY} with text_encoder 'minilm'")
 
@@ -286,6 +283,19 @@ def _is_a(value: Any, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def require_choices(config: object) -> None:
+    """Checks the fields of a configuration that are one of several names.
+
+    Raises:
+        ValueError: one is another; the message gives the nearest.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        value, names = getattr(config, name), get_args(hint)
+        if get_origin(hint) is Literal and value not in names:
+            known = f"must be one of {', '.join(names)}; got {value!r}{nearest(str(value), names)}"
+            raise ValueError(f"{type(config).__name__}.{name} {known}")
 
 
 def require(config: object, name: str, holds: bool, expected: str) -> None:

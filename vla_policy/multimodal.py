@@ -36,7 +36,7 @@ class MultimodalOutputs(TypedDict, total=False):
 class AdvancedMultimodalModel(nn.Module):
     """Encoders -> learned stand-ins for what is missing -> fusion -> attention pooling.
 
-    The encoders, stand-ins, attention and fusions are those of the policy (`VLAModel`). A modality that a whole batch
+    The stand-ins, attention and fusions are those of the policy (`VLAModel`). A modality that a whole batch
     lacks costs nothing, and means the same as one that every sample's mask leaves out.
 
     Args:
@@ -167,6 +167,12 @@ def _only_present(what: str, values: Tensor, mask: Tensor | None) -> tuple[Tenso
             f"the mask of {what} must be bool (True = present) of shape ({len(values)},); "
             f"got {mask.dtype} {tuple(mask.shape)}"
         )
+    if not values.is_floating_point():
+        raise ValueError(
+            f"{what} must be floating; normalize_images turns uint8 pictures into that; got {values.dtype}"
+        )
+    if not values.numel() and len(values):
+        raise ValueError(f"{what} must not be empty; got {tuple(values.shape)}")
     values = torch.where(mask.reshape(-1, *[1] * (values.dim() - 1)), values, 0.0)
     finite = values.flatten(1).isfinite().all(dim=1)
     if not finite.all():

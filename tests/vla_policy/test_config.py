@@ -6,19 +6,30 @@ import pytest
 
 from vla_policy.config import ModelConfig, TrainConfig, model_config_from_json
 from vla_policy.embodiment import Embodiment
+from vla_policy.pretrain_config import PretrainConfig
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"execute_steps": 13}, r"execute_steps must be 1 \.\. 12; got 13"),
         ({"width": 250}, r"width must be a multiple of heads \(3\); got 250"),
         ({"layers": 0}, "layers must be at least 1; got 0"),
+        ({"head": "flwo"}, "ModelConfig.head must be one of flow, .*got 'flwo'; did you mean 'flow'"),
     ],
 )
 def test_a_model_config_names_what_is_out_of_range(changes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ModelConfig(**changes)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_names_are_checked_where_there_are_several() -> None:
+    with pytest.raises(ValueError, match=r"TrainConfig.optimizer must be one of adamw, muon; .*did you mean 'muon'"):
+        TrainConfig(optimizer="muo")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"PretrainConfig.objective must be one of clip, .*did you mean 'align'"):
+        PretrainConfig(objective="algin")  # pyright: ignore[reportArgumentType]
 
 
 def test_a_rate_is_a_fraction() -> None:

@@ -28,7 +28,10 @@ def alignment(x: Float[Tensor, "b d"], y: Float[Tensor, "b d"], power: float = 2
     """
     if x.shape != y.shape:
         raise ValueError(f"paired embeddings must have one shape (b, d); got {tuple(x.shape)} and {tuple(y.shape)}")
-    return (_unit(x, 1) - _unit(y, 1)).square().sum(dim=1).pow(power / 2).mean()
+    squares = (_unit(x, 1) - _unit(y, 1)).square().sum(dim=1)
+    # A root has no finite slope at 0, where a pair coincides; nothing can be gained there, and the gradient is 0.
+    apart = squares > 0
+    return torch.where(apart, torch.where(apart, squares, 1.0).pow(power / 2), 0.0).mean()
 
 
 def uniformity(x: Float[Tensor, "b d"], t: float = 2.0) -> Float[Tensor, ""]:

@@ -62,7 +62,15 @@ class TransformerBlock(nn.Module):
             x: (b, n, d) tokens.
             mask: True = may be attended to, per key or per query and key; None = all.
             context: (b, m, d) other tokens to attend to, normalised with the same norm; None = x itself.
+
+        Raises:
+            ValueError: a width, or the mask's shape or dtype, is wrong.
         """
+        for what, tokens in (("tokens", x), ("context", context)):
+            if tokens is not None and (tokens.dim() != 3 or tokens.shape[-1] != self.attention.width):
+                raise ValueError(
+                    f"the block's {what} must be (batch, tokens, {self.attention.width}); got {tuple(tokens.shape)}"
+                )
         queries = self.attention_norm(x)
         keys = queries if context is None else self.attention_norm(context)
         x = x + self.attention(queries, keys, mask)

@@ -54,12 +54,18 @@ class ChannelAttention(nn.Module):
             second_mask: the same of `second`.
 
         Raises:
-            ValueError: a width is wrong.
+            ValueError: a width, or a mask's shape or dtype, is wrong.
         """
-        for what, tensor, layer in (("first", first, self.first), ("second", second, self.second)):
+        sides = (("first", first, first_mask, self.first), ("second", second, second_mask, self.second))
+        for what, tensor, mask, layer in sides:
             if tensor.dim() != 3 or tensor.shape[-1] != layer.out_features:
                 raise ValueError(
                     f"the {what} side must be (batch, tokens, {layer.out_features}); got {tuple(tensor.shape)}"
+                )
+            if mask is not None and (mask.dtype != torch.bool or mask.shape != tensor.shape[:2]):
+                raise ValueError(
+                    f"the mask of the {what} side must be bool (True = valid) of shape {tuple(tensor.shape[:2])}; got "
+                    f"{mask.dtype} {tuple(mask.shape)}"
                 )
         means = (masked_mean(first, first_mask), masked_mean(second, second_mask))
         z = F.relu(self.squeeze(torch.cat(means, dim=-1)))[:, None]
@@ -69,7 +75,7 @@ class ChannelAttention(nn.Module):
 def masked_mean(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b d"]:
     """Returns the mean of the valid tokens (True = valid, None = all), zeros where there is none."""
     if mask is None:
-        return tokens.mean(dim=1)
+        return tokens.sum(dim=1) / max(1, tokens.shape[1])
     # Selected, not multiplied: not-a-number in a masked token must not reach the mean or a gradient.
     total = torch.where(mask[..., None], tokens, 0.0).sum(dim=1)
     return total / mask.sum(dim=1, keepdim=True).clamp_min(1)

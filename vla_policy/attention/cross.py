@@ -40,7 +40,7 @@ class CrossAttention(nn.Module):
     ) -> None:
         super().__init__()
         groups = heads if key_value_heads is None else key_value_heads
-        if width % heads:
+        if heads < 1 or width % heads:
             raise ValueError(f"the attention width must be a multiple of its heads; got width {width}, {heads} heads")
         if groups < 1 or heads % groups:
             raise ValueError(
@@ -67,7 +67,8 @@ class CrossAttention(nn.Module):
             queries: (b, n, d).
             context: (b, m, e).
             mask: True = may be attended to, per key or per query and key; None = all. A query that may attend to
-                nothing gathers zeros, and its gradients are finite.
+                nothing gathers zeros, and its gradients are finite. What a masked key holds, even not-a-number,
+                reaches nothing where the mask is per key.
             return_weights: also return the weights.
 
         Returns:
@@ -78,6 +79,9 @@ class CrossAttention(nn.Module):
             ValueError: a width, or the mask's shape or dtype, is wrong.
         """
         _require_fits(self, queries, context, mask)
+        if mask is not None and mask.dim() == 2:
+            # Selected, not only weighed with 0: not-a-number in a masked token must reach no query and no gradient.
+            context = torch.where(mask[..., None], context, 0.0)
         keys_values = self.keys_values(context)
         if not return_weights:
             return self.attend(queries, keys_values, mask)
@@ -136,6 +140,10 @@ def _require_fits(attention: CrossAttention, queries: Tensor, context: Tensor, m
     ):
         if tensor.dim() != 3 or tensor.shape[-1] != width:
             raise ValueError(f"the attention's {what} must be (batch, tokens, {width}); got {tuple(tensor.shape)}")
+    if len(queries) != len(context):
+        raise ValueError(
+            f"the attention's queries and context must have one batch size; got {len(queries)} and {len(context)}"
+        )
     keys = (context.shape[0], context.shape[1])
     allowed = (keys, (keys[0], queries.shape[1], keys[1]))
     if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) not in allowed):

@@ -21,5 +21,13 @@ class StateEncoder(nn.Module):
         self.down = nn.Linear(width, width)
 
     def forward(self, vectors: Float[Tensor, "b n s"]) -> Float[Tensor, "b n d"]:
-        """Returns a token for each of the n vectors."""
+        """Returns a token for each of the n vectors.
+
+        Raises:
+            ValueError: the shape is wrong.
+        """
+        if vectors.dim() != 3 or vectors.shape[-1] != self.up.in_features:
+            raise ValueError(
+                f"state vectors must be (batch, vectors, {self.up.in_features}); got {tuple(vectors.shape)}"
+            )
         return self.down(F.gelu(self.up(vectors)))

@@ -20,6 +20,9 @@ class Fusion(nn.Module, ABC):
         width: token width; a multiple of `heads`.
         heads: attention heads.
         layers: at least 1.
+
+    Raises:
+        ValueError: there is no layer, or `width` is no multiple of `heads`.
     """
 
     def __init__(self, modalities: Sequence[str], *, width: int, heads: int, layers: int) -> None:
@@ -44,7 +47,7 @@ class Fusion(nn.Module, ABC):
             both.
 
         Raises:
-            ValueError: a modality is unknown, there is none, a width is wrong, or the batches differ in size.
+            ValueError: a modality is unknown, there is none, a width or a mask is wrong, or the batches differ in size.
         """
         present = [name for name in self.modalities if name in groups]
         self._require_fits(groups, present)
@@ -65,8 +68,15 @@ class Fusion(nn.Module, ABC):
                 raise ValueError(
                     f"this fusion has no modality {name!r}; it has: {known}{nearest(name, self.modalities)}"
                 )
-            if group.tokens.shape[-1] != self.width:
-                raise ValueError(f"tokens of {name!r} must be {self.width} wide; got {tuple(group.tokens.shape)}")
+            if group.tokens.dim() != 3 or group.tokens.shape[-1] != self.width:
+                raise ValueError(
+                    f"tokens of {name!r} must be (batch, tokens, {self.width}); got {tuple(group.tokens.shape)}"
+                )
+            if group.mask.dtype != torch.bool or group.mask.shape != group.tokens.shape[:2]:
+                raise ValueError(
+                    f"the mask of {name!r} must be bool (True = valid) of shape {tuple(group.tokens.shape[:2])}; got "
+                    f"{group.mask.dtype} {tuple(group.mask.shape)}"
+                )
         if not present:
             raise ValueError(f"a fusion needs tokens of at least one of: {', '.join(self.modalities)}")
         sizes = {name: len(group.tokens) for name, group in groups.items()}

@@ -48,7 +48,8 @@ class MultimodalAlignmentLoss(nn.Module):
             present: modality -> True = the sample has it; a modality that is not named is present everywhere.
 
         Raises:
-            ValueError: there are fewer than two modalities, shapes differ, or a present value is not finite.
+            ValueError: there are fewer than two modalities, shapes or the dtype of a mask differ, or a present value is
+                not finite.
         """
         shapes = {name: tuple(x.shape) for name, x in embeddings.items()}
         if len(shapes) < 2 or len(set(shapes.values())) != 1 or 0 in next(iter(shapes.values())):
@@ -58,6 +59,11 @@ class MultimodalAlignmentLoss(nn.Module):
         if unknown:
             raise ValueError(f"there are masks of {unknown} and no embeddings; there are: {', '.join(masks)}")
         masks |= dict(present or {})
+        for name, mask in masks.items():
+            if mask.dtype != torch.bool or mask.shape != embeddings[name].shape[:1]:
+                raise ValueError(
+                    f"present of {name!r} must be bool ({len(embeddings[name])},); got {mask.dtype} {tuple(mask.shape)}"
+                )
         aligned = []
         for one, other in combinations(embeddings, 2):
             both = masks[one] & masks[other]

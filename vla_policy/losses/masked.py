@@ -96,6 +96,8 @@ def _loss(name: str, prediction: MaskedPrediction) -> Tensor:
             f"{name}: the prediction (b, n, o), the target {'(b, n)' if name == 'text' else '(b, n, o)'} and the mask "
             f"(b, n) do not fit; got {tuple(predicted.shape)}, {tuple(target.shape)} and {tuple(hidden.shape)}"
         )
+    if hidden.dtype != torch.bool:
+        raise ValueError(f"{name}: the mask must be bool, True = hidden; got {hidden.dtype}")
     predicted, target = predicted[hidden], target[hidden]
     if not predicted.isfinite().all() or not target.isfinite().all():
         raise ValueError(f"{name}: a hidden position's prediction or target is not finite")
@@ -103,6 +105,10 @@ def _loss(name: str, prediction: MaskedPrediction) -> Tensor:
     if not len(predicted):
         return predicted.sum()  # 0, with a gradient
     if name == "text":
+        if int(target.min()) < 0 or int(target.max()) >= predicted.shape[1]:
+            raise ValueError(
+                f"text: target ids are 0 .. {predicted.shape[1] - 1}; got {int(target.min())} .. {int(target.max())}"
+            )
         return F.cross_entropy(predicted, target)
     target = target.float()
     if name == "image":

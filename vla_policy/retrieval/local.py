@@ -71,7 +71,7 @@ class LocalIndex(VectorIndex):
         """Writes the index to its `location`.
 
         Raises:
-            ValueError: it has no location.
+            ValueError: it has no location, or it never had a vector.
             IndexFormatError: what lies at the location is not what was opened or saved last; nothing is overwritten.
         """
         if self.location is None:
@@ -85,8 +85,8 @@ class LocalIndex(VectorIndex):
         generation = uuid.uuid4().hex[:12]
         ids_path = self.location / f"ids-{generation}.npy"
         data_path = self.location / f"vectors-{generation}.bin"
+        self._write(data_path)  # first: where there is nothing to write, nothing is left behind
         np.save(ids_path, self._ids, allow_pickle=False)
-        self._write(data_path)
         manifest = {
             "format": FORMAT,
             "version": VERSION,

@@ -149,9 +149,10 @@ def valid_rows(ids: Tensor, mask: Tensor | None, vocab_size: int) -> list[list[i
         UndecodableTokens: an id is out of range.
         ValueError: shapes or dtypes are wrong.
     """
-    if ids.dim() != 2 or ids.dtype != torch.int64 or (mask is not None and mask.shape != ids.shape):
-        got = f"{ids.dtype} {tuple(ids.shape)} and {None if mask is None else tuple(mask.shape)}"
-        raise ValueError(f"ids must be int64 (b, l) with a mask of that shape or none; got {got}")
+    is_mask = mask is None or (mask.dtype == torch.bool and mask.shape == ids.shape)
+    if ids.dim() != 2 or ids.dtype != torch.int64 or not is_mask:
+        got = f"{ids.dtype} {tuple(ids.shape)} and {None if mask is None else (mask.dtype, tuple(mask.shape))}"
+        raise ValueError(f"ids must be int64 (b, l) with a bool mask of that shape or none; got {got}")
     masks = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     rows = [row[valid].tolist() for row, valid in zip(ids.cpu(), masks.cpu(), strict=True)]
     wrong = [number for row in rows for number in row if not 0 <= number < vocab_size]

@@ -24,11 +24,15 @@ class TextTokenizer:
     Args:
         tokenizer: from the `tokenizers` library, as `train` and `load` make it.
 
+    Raises:
+        ValueError: another tokenizer, without padding and end in their places.
+
     Source: byte-level byte-pair encoding, arXiv 1508.07909, as in GPT-2; the `tokenizers` library.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True  # a text may say "<end>" like any other word
         self._pad, self._end = (tokenizer.token_to_id(token) for token in (PAD, END))
         if self._pad != 0 or self._end != 1:
             raise ValueError(f"a text tokenizer has {PAD} at 0 and {END} at 1; got {self._pad} and {self._end}")
@@ -80,6 +84,11 @@ class TextTokenizer:
         temporary = path.with_name(f"{path.name}.part")
         temporary.write_text(self._tokenizer.to_str(), encoding="utf-8")
         os.replace(temporary, path)
+
+    @property
+    def end_id(self) -> int:
+        """Id that ends a text."""
+        return self._end
 
     @property
     def vocab_size(self) -> int:

@@ -22,6 +22,8 @@ class TextTokens(Protocol):
 
     @property
     def vocab_size(self) -> int: ...  # noqa: D102
+    @property
+    def end_id(self) -> int: ...  # noqa: D102
     def encode(self, texts: list[str], max_tokens: int) -> tuple[Tensor, Tensor]: ...  # noqa: D102
     def decode(self, ids: Tensor) -> list[str]: ...  # noqa: D102
 
@@ -106,7 +108,10 @@ class VLATokenizer:
         Raises:
             UndecodableTokens: an id is out of range or not of the modality that it stands in, a modality comes twice or
                 is cut short, or the end is missing.
+            ValueError: the ids are not (b, l).
         """
+        if ids.dim() != 2:
+            raise ValueError(f"ids must be (b, l); got {tuple(ids.shape)}")
         return [self._decode(row) for row in ids.tolist()]
 
     def _encode(self, sequence: TokenSequence) -> list[int]:
@@ -147,6 +152,8 @@ class VLATokenizer:
             current.append(number - self.ranges[begin].start)
         if not parts or not all(parts.values()):
             raise UndecodableTokens("a sequence needs ids of a text, an image or actions; it has none")
+        if TEXT in parts and parts[TEXT][-1] != self.text.end_id:
+            raise UndecodableTokens(f"the text of {len(parts[TEXT])} ids has no end: it is cut short")
         ids = {begin: torch.tensor([part]) for begin, part in parts.items()}
         return TokenSequence(
             self.text.decode(ids[TEXT])[0] if TEXT in ids else None,

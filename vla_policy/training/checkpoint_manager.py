@@ -62,7 +62,8 @@ class CheckpointManager:
         Args:
             step: steps done; names the checkpoint.
             write: writes the checkpoint as the directory that it is given, whole or not at all.
-            figures: of the validation of these weights; None = not validated, never the best.
+            figures: of the validation of these weights; None = not validated, never the best, unless the checkpoint
+                of this step was validated before, as that of a finished run which is resumed.
 
         Returns:
             The directory.
@@ -70,8 +71,9 @@ class CheckpointManager:
         Raises:
             ValueError: the figures lack the one that decides, or it is not a number.
         """
-        figure = None if figures is None else self._figure(figures)
         directory = self._checkpoints / f"step-{step:08d}"
+        known = self._read_index().get(directory.name, {}).get("figure")
+        figure = known if figures is None else self._figure(figures)
         write(directory)
         files = {path.name: file_sha256(path) for path in sorted(directory.iterdir())}
         index = {name: entry for name, entry in self._read_index().items() if (self._checkpoints / name).is_dir()}

@@ -34,7 +34,8 @@ class PretrainTask:
         checkpoints: where to save.
 
     Raises:
-        ValueError: landmarks are to be taught, and the training pairs have none or more than there are heatmaps.
+        ValueError: a batch has nothing to contrast, or landmarks are to be taught and the training pairs have none, or
+            more than there are heatmaps.
     """
 
     def __init__(
@@ -60,6 +61,11 @@ class PretrainTask:
         self.vocabulary = Vocabulary(training.texts)
         self.held_out_words = Vocabulary(held_out.texts)
         positive = next(self.batches(0)).positive.float().mean()
+        if positive == 1:
+            raise ValueError(
+                f"every text of a batch of {config.batch_size} describes every picture of it: there is nothing to "
+                "contrast; use more and more different pairs, or a larger --batch-size"
+            )
         height, width = training.images.shape[1:3]
         self.model = PretrainingModel(encoder, config, self.vocabulary, (height, width), float(positive))
         self.device = encoder.bias.device

@@ -17,11 +17,23 @@ class WarmupCosineScheduler:
         peak: learning rate at the end of the warm-up.
         warmup_steps: at least 0.
         final_fraction: f, in [0, 1].
+
+    Raises:
+        ValueError: a number is out of its range.
+
+    Source: cosine decay, arXiv 1608.03983, without restarts; linear warm-up, arXiv 1706.02677.
     """
 
     peak: float
     warmup_steps: int
     final_fraction: float
+
+    def __post_init__(self) -> None:
+        if not self.peak > 0 or self.warmup_steps < 0 or not 0 <= self.final_fraction <= 1:
+            raise ValueError(
+                "the peak must be over 0, warmup_steps at least 0 and final_fraction in 0 .. 1; got "
+                f"{self.peak}, {self.warmup_steps} and {self.final_fraction}"
+            )
 
     def learning_rate(self, step: int, total_steps: int | None) -> float:
         """Returns the learning rate of a step.

@@ -33,9 +33,10 @@ def test_alignment_is_a_mean_power_of_distances_whatever_the_lengths() -> None:
     assert float(alignment(x, y, power=1.0)) == pytest.approx(math.sqrt(2) / 2)
 
 
-def test_gradients_are_finite_where_pairs_coincide() -> None:
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_gradients_are_finite_where_pairs_coincide(power: float) -> None:
     x = torch.randn(4, 3, requires_grad=True)
-    (alignment(x, x.detach()) + uniformity(x)).backward()
+    (alignment(x, x.detach(), power) + uniformity(x)).backward()
     assert x.grad is not None and x.grad.isfinite().all()
 
 

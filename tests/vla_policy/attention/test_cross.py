@@ -93,10 +93,23 @@ def test_nothing_to_attend_to_gathers_nothing_and_stays_finite(
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in attention.parameters())
 
 
+@pytest.mark.parametrize(("n", "m"), SIZES)
+def test_not_a_number_in_a_masked_key_reaches_nothing(n: int, m: int) -> None:
+    attention, mask = CrossAttention(16, 2), torch.ones(2, m, dtype=torch.bool)
+    mask[:, 1] = False
+    context = torch.randn(2, m, 16, requires_grad=True)
+    queries = torch.randn(2, n, 16)
+    holed = torch.where(mask[..., None], context, torch.nan)
+    result = attention(queries, holed, mask)
+    assert torch.equal(result, attention(queries, context, mask))
+    assert all(g.isfinite().all() for g in torch.autograd.grad(result.sum(), (context, *attention.parameters())))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"width": 30, "heads": 4}, "width 30, 4 heads"),
+        ({"width": 32, "heads": 0}, "width 32, 0 heads"),
         ({"width": 32, "heads": 4, "key_value_heads": 3}, "4 heads, 3 of them"),
         ({"width": 32, "heads": 4, "key_value_heads": 0}, "4 heads, 0 of them"),
     ],
@@ -114,6 +127,8 @@ def test_shapes_and_dtypes_are_named() -> None:
         attention(context, context)
     with pytest.raises(ValueError, match=r"context must be \(batch, tokens, 8\); got \(2, 3, 16\)"):
         attention(queries, queries)
+    with pytest.raises(ValueError, match="one batch size; got 2 and 1"):
+        attention(queries, context[:1])
     with pytest.raises(ValueError, match=r"bool .* \(2, 4\) or \(2, 3, 4\); got torch.bool \(2, 3\)"):
         attention(queries, context, torch.ones(2, 3, dtype=torch.bool))
 

@@ -103,3 +103,18 @@ def test_channel_attention_names_what_is_wrong() -> None:
         ChannelAttention(8, 12)(torch.zeros(2, 3, 12), torch.zeros(2, 3, 12))
     with pytest.raises(ValueError, match=r"reduction of 20 channels must be 1 \.\. 20; got 0"):
         ChannelAttention(8, 12, reduction=0)
+    with pytest.raises(ValueError, match=r"mask of the second side must be bool .* \(2, 3\); got torch.bool \(2, 1\)"):
+        ChannelAttention(8, 12)(torch.zeros(2, 3, 8), torch.zeros(2, 3, 12), None, torch.ones(2, 1, dtype=torch.bool))
+
+
+def test_a_side_without_tokens_tells_the_other_nothing() -> None:
+    first, second = channel()(torch.zeros(2, 0, 16), torch.ones(2, 3, 16))
+    assert first.shape == (2, 0, 16)
+    assert second.isfinite().all()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", ["bidirectional", "co-attention"])
+def test_another_width_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=r"block's context must be \(batch, tokens, 16\); got \(2, 5, 8\)"):
+        LAYERS[name]()(torch.zeros(2, 3, 16), torch.zeros(2, 5, 8))

@@ -37,9 +37,10 @@ def test_a_masked_token_influences_no_other(fusion: Fusion, groups: dict[str, To
     mask = torch.tensor([[True, False, True, True]] * 2)
     tokens = groups["camera"].tokens
     changed = tokens.clone()
-    changed[:, 1] = 100.0
-    a, b = (fusion(groups | {"camera": TokenGroup(t, mask)}) for t in (tokens, changed))
-    assert torch.equal(a.tokens[a.mask], b.tokens[b.mask])
+    for value in (100.0, torch.nan):
+        changed[:, 1] = value
+        a, b = (fusion(groups | {"camera": TokenGroup(t, mask)}) for t in (tokens, changed))
+        assert torch.equal(a.tokens[a.mask], b.tokens[b.mask])
 
 
 def test_every_modality_informs_the_result(fusion: Fusion, groups: dict[str, TokenGroup]) -> None:
@@ -79,7 +80,16 @@ def test_names_are_checked(fusion: Fusion, groups: dict[str, TokenGroup]) -> Non
         fusion({"camra": groups["camera"]})
     with pytest.raises(ValueError, match="at least one of: text, state, camera"):
         fusion({})
-    with pytest.raises(ValueError, match="'text' must be 16 wide"):
+    with pytest.raises(ValueError, match="tokens of 'text' must be"):
         fusion({"text": TokenGroup(torch.zeros(2, 1, 8), torch.ones(2, 1, dtype=torch.bool))})
     with pytest.raises(ValueError, match=r"one batch size; got \{.*'text': 1"):
         fusion(groups | {"text": TokenGroup(torch.zeros(1, 1, 16), torch.ones(1, 1, dtype=torch.bool))})
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_shapes_and_masks_are_named(fusion: Fusion, groups: dict[str, TokenGroup]) -> None:
+    camera = groups["camera"]
+    with pytest.raises(ValueError, match=r"tokens of 'camera' must be \(batch, tokens, 16\); got \(2, 4, 8\)"):
+        fusion({"camera": TokenGroup(camera.tokens[..., :8], camera.mask)})
+    with pytest.raises(ValueError, match=r"mask of 'camera' must be bool .* \(2, 4\); got torch.float32 \(2, 4\)"):
+        fusion({"camera": TokenGroup(camera.tokens, camera.mask.float())})

@@ -70,6 +70,11 @@ def test_bad_input_is_named() -> None:
         loss({"actions": MaskedPrediction(part.predicted, part.target[..., :2], HIDDEN)})
     with pytest.raises(ValueError, match="actions: a hidden position"):
         loss({"actions": MaskedPrediction(part.predicted * torch.nan, part.target, HIDDEN)})
+    with pytest.raises(ValueError, match=r"actions: the mask must be bool, True = hidden; got torch\.int64"):
+        loss({"actions": MaskedPrediction(part.predicted, part.target, HIDDEN.long())})
+    text = predictions()["text"]
+    with pytest.raises(ValueError, match=r"text: target ids are 0 \.\. 8; got 9 \.\. 9"):
+        loss({"text": MaskedPrediction(text.predicted, torch.full((2, 4), 9), HIDDEN)})
     with pytest.raises(ValueError, match="weights must be at least 0"):
         MaskedMultimodalLoss({"text": -1})
     with pytest.raises(ValueError, match="between 0 and 1; got 1"):

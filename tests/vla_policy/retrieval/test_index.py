@@ -190,6 +190,15 @@ def test_an_empty_index_says_so(case: str, location: str, queries: np.ndarray) -
         index.search(queries, 5)
 
 
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+def test_an_empty_index_leaves_no_file_where_it_cannot_be_saved(kind: str, tmp_path: Path) -> None:
+    index = create_index(kind, WIDTH, "model-a", location=tmp_path / "index")
+    with pytest.raises(ValueError, match="the index is empty"):
+        index.save()
+    assert not list((tmp_path / "index").iterdir())
+    create_index(kind, WIDTH, "model-a", location=tmp_path / "index")
+
+
 def test_another_model_is_refused(tmp_path: Path) -> None:
     index = create_index("exact", WIDTH, "model-a", location=tmp_path / "index")
     require_model(index, "model-a", WIDTH)

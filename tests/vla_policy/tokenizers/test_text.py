@@ -24,6 +24,15 @@ def test_any_text_decodes_to_itself(tokenizer: TextTokenizer, text: str) -> None
     assert mask[0].sum() <= len(text.encode()) + 1
 
 
+@pytest.mark.parametrize("text", ["a <end> b", "x <pad> y", "<end>", "<pad><pad>"])
+def test_a_text_may_say_what_the_special_tokens_are_called(tokenizer: TextTokenizer, text: str, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "text.json")
+    for one in (tokenizer, TextTokenizer.load(tmp_path / "text.json")):
+        ids, _ = one.encode([text], max_tokens=40)
+        assert one.decode(ids) == [text]
+        assert (ids == one.end_id).sum() == 1
+
+
 def test_known_texts_are_shorter_than_their_bytes(tokenizer: TextTokenizer) -> None:
     assert 258 < tokenizer.vocab_size <= 300
     ids, mask = tokenizer.encode(TEXTS, max_tokens=77)

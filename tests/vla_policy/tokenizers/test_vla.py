@@ -59,7 +59,8 @@ def test_what_does_not_decode_is_an_error(tokenizer: VLATokenizer) -> None:
     text, image, action = tokenizer.ranges.values()
     beginning = {name: [begin, *part] for name, begin, part in (("text", 2, text[:2]), ("action", 4, action[:2]))}
     broken = {
-        "has no end": ids[:, :-1].tolist(),
+        "sequence of .* has no end": ids[:, :-1].tolist(),
+        "text of 2 ids has no end": [[2, text[70], text[71], 1]],
         "begins with 2, 3 or 4; got": [[text[0], 1]],
         "at most one text": [[*beginning["text"], *beginning["text"], 1]],
         rf"an id of the text is 5 \.\. {text.stop - 1}; got {action[0]}": [[*beginning["text"], action[0], 1]],
@@ -76,6 +77,8 @@ def test_what_does_not_decode_is_an_error(tokenizer: VLATokenizer) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_named(tokenizer: VLATokenizer) -> None:
+    with pytest.raises(ValueError, match=r"ids must be \(b, l\); got \(3,\)"):
+        tokenizer.decode(torch.tensor([2, 70, 1]))
     with pytest.raises(ValueError, match="at least one sequence"):
         tokenizer.encode([])
     with pytest.raises(ValueError, match="it has none"):

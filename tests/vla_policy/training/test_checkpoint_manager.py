@@ -40,6 +40,14 @@ def test_the_best_is_remembered_when_a_run_goes_on(tmp_path: Path) -> None:
     assert manager.verified("best").name == "step-00000001"
 
 
+def test_a_finished_run_that_is_resumed_keeps_its_figures(tmp_path: Path) -> None:
+    manager = CheckpointManager(tmp_path)
+    for step, loss in ((1, 0.5), (2, 0.1)):
+        manager.save(step, writer(str(step)), {"loss": loss})
+    CheckpointManager(tmp_path).save(2, writer("2"))
+    assert manager.best.resolve().name == "step-00000002"
+
+
 def test_a_run_that_goes_on_from_before_its_newest_checkpoint_keeps_what_it_saves(tmp_path: Path) -> None:
     manager = CheckpointManager(tmp_path, keep=1)
     manager.save(9, writer("lost"))

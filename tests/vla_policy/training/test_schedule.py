@@ -21,3 +21,9 @@ def test_holds_the_peak_while_the_length_is_unknown() -> None:
     schedule = WarmupCosineScheduler(peak=2.0, warmup_steps=10, final_fraction=0.1)
     assert schedule.learning_rate(500, None) == 2.0
     assert schedule.learning_rate(3, None) == schedule.learning_rate(3, 50)
+
+
+@pytest.mark.parametrize("arguments", [(0.0, 10, 0.1), (1.0, -1, 0.1), (1.0, 10, 1.1)])
+def test_numbers_out_of_range_are_refused(arguments: tuple[float, int, float]) -> None:
+    with pytest.raises(ValueError, match="the peak must be over 0, warmup_steps at least 0"):
+        WarmupCosineScheduler(*arguments)

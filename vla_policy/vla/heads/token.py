@@ -126,7 +126,12 @@ def fit_action_tokenizer(head: Literal["bins", "fast"], chunks: Float[Tensor, "n
     Args:
         head: ``bins``: 256 of them; ``fast``: scale 20, at most 1024 ids, merges learned from the chunks.
         chunks: of the training data, normalised.
+
+    Raises:
+        ValueError: there is no such head.
     """
+    if head not in ("bins", "fast"):
+        raise ValueError(f"the heads with an action tokenizer are bins and fast; got {head!r}")
     action_range = ActionRange.of(chunks, *_QUANTILES)
     if head == "bins":
         return BinsTokenizer(action_range, chunks.shape[1])
