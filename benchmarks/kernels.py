@@ -1,4 +1,4 @@
-"""Attention and the whole multimodal model against other libraries' attention, forward and backward.
+"""Attention and the whole multimodal model against other libraries' attention, forward and backward; and Sinkhorn.
 
 pip install --no-deps --target build/peers x-transformers==2.31.10 einx==0.4.3 frozendict==2.5.1 loguru==0.7.3 \
     torch-einops-utils==0.2.0 torchmultimodal-nightly==2024.4.1 iopath==0.1.10 portalocker==4.4.2
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import tyro
+from kernels_sinkhorn import measure_sinkhorn
 from result_files import write_result
 from torch import Tensor, nn
 
@@ -113,6 +114,7 @@ def measure(rounds: int = 15, threads: int = 2, batch: int = 2) -> None:
     for name, case in _ATTENTION.items():
         attention |= _attention(name, *case, rounds=rounds)
     figures = {"threads": threads, "dtype": "float32", "attention": attention, "model": _model(batch, rounds)}
+    figures["sinkhorn"] = measure_sinkhorn(rounds)  # on one thread
     write_result("kernels", figures)
 
 

@@ -1,6 +1,6 @@
 """Sinkhorn on a batch of 64 problems of 64 x 64 against POT and geomloss, at equal marginal error.
 
-python benchmarks/kernels_sinkhorn.py
+`benchmarks/kernels.py` runs it with the rest.
 
 Every solver is given the fewest iterations with which it gets below the wanted marginal error (found by doubling, then
 bisection), and no tolerance of its own to check; ours stops by itself. One thread, float32, costs 1 - cosine of random
@@ -9,7 +9,6 @@ features. The error is the largest of the batch: the sum of absolute differences
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from typing import Any
 
 import ot
 import torch
-import tyro
 from geomloss import ot as geomloss
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,7 +25,7 @@ from vla_policy.alignment import sinkhorn
 Solver = Callable[[int], Any]  # iterations -> result with a plan
 
 
-def measure_sinkhorn(
+def _measure(
     size: int = 64, epsilon: float = 0.05, error: float = 1e-4, repeats: int = 15, max_iterations: int = 1024
 ) -> dict[str, dict[str, float]]:
     """Returns solver -> milliseconds, ratio to ours, reached error and iterations.
@@ -64,9 +62,9 @@ def measure_sinkhorn(
     }
 
 
-def measure_all(repeats: int = 15) -> dict[str, Any]:
-    """Returns the figures for three strengths of the entropy."""
-    return {f"epsilon {epsilon}": measure_sinkhorn(epsilon=epsilon, repeats=repeats) for epsilon in (0.1, 0.05, 0.02)}
+def measure_sinkhorn(repeats: int) -> dict[str, Any]:
+    """Returns strength of the entropy -> solver -> figures, the median of so many runs."""
+    return {f"epsilon {epsilon}": _measure(epsilon=epsilon, repeats=repeats) for epsilon in (0.1, 0.05, 0.02)}
 
 
 def _costs(size: int) -> Tensor:
@@ -100,7 +98,3 @@ def _medians_ms(runs: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str
             run()
             times[name].append(1000 * (time.perf_counter() - start_s))
     return {name: statistics.median(values) for name, values in times.items()}
-
-
-if __name__ == "__main__":
-    print(json.dumps(tyro.cli(measure_all), indent=1))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import library_tables
 import metaworld_tables
 import table_makers
 import tyro
@@ -30,6 +31,12 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "data_quality": ("data_quality", table_makers.data_quality),
     "loader": ("loader", table_makers.loader),
     "heads": ("heads", table_makers.heads),
+    "fusion_ablation": ("fusion_ablation", library_tables.fusions),
+    "kernels_attention": ("kernels", library_tables.attention),
+    "kernels_model": ("kernels", library_tables.model),
+    "kernels_sinkhorn": ("kernels", library_tables.sinkhorn),
+    "vector_search": ("vector_search", library_tables.vector_search),
+    "image_tokenizer": ("image_tokenizer", library_tables.image_tokens),
     "store_formats": ("store_formats", table_makers.store_formats),
     "store_open": ("store_formats", table_makers.store_open),
     "store_crash": ("store_crash", table_makers.store_crash),
