@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ def index(
     Args:
         store: directory of the demonstration store.
         embedder: directory of a dual encoder; `vla pretrain --data frames` makes one.
-        out: directory of the new index; for milvus a file *.db or a cluster's URI.
+        out: directory of the new index; for milvus a file *.db or a cluster's URI, whose user:password is read
+            from the environment variable MILVUS_TOKEN.
         kind: exact, shortlist, ivf, hnsw or milvus.
         camera: whose pictures; the store's first camera when left out.
         every: take one frame of so many.
@@ -56,7 +58,8 @@ def index(
         "camera": camera,
         "embedder": str(model.location),
     }
-    made = create_index(kind, model.width, model.fingerprint, location=out, attributes=attributes)
+    options = {"token": os.environ.get("MILVUS_TOKEN", "")} if kind == "milvus" else {}
+    made = create_index(kind, model.width, model.fingerprint, location=out, attributes=attributes, **options)
     columns = ("[bold]index", BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeRemainingColumn())
     console = Console()
     with Progress(*columns, console=console) as bar:

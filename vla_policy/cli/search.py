@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def search(
     from vla_policy.retrieval.page import write_search_page
     from vla_policy.retrieval.search import FrameSearch
 
-    opened = open_index(index)
+    opened = open_index(index, token=os.environ.get("MILVUS_TOKEN", ""))
     if "store_fingerprint" not in opened.attributes:
         raise ValueError(f"{index} does not say which demonstrations it is of: make one with `vla index`")
     demonstrations = DemonstrationStore.open(store or opened.attributes["store"])

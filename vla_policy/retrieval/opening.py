@@ -51,20 +51,24 @@ def create_index(
     return INDEXES[kind](width, model, location=location, attributes=attributes, **options)
 
 
-def open_index(location: str | Path, *, memory_map: bool = False) -> VectorIndex:
+def open_index(
+    location: str | Path, *, memory_map: bool = False, collection: str = "frames", token: str = ""
+) -> VectorIndex:
     """Returns the index at a location, as it was saved last.
 
     Args:
         location: of `create_index`.
         memory_map: leave the vectors on disk until a search touches them; read-only, and only the files' sizes are
             checked, for a checksum would read everything. Not for Milvus, which decides for itself.
+        collection: of Milvus, as it was created.
+        token: of a Milvus cluster, ``user:password``.
 
     Raises:
         FileNotFoundError: there is no index.
         IndexFormatError: it is torn, foreign or of another format version.
     """
     if is_milvus(location):
-        return MilvusIndex.open(location)
+        return MilvusIndex.open(location, collection=collection, token=token)
     directory = Path(location)
     manifest = read_manifest(directory)
     if manifest["kind"] not in LOCAL_INDEXES:

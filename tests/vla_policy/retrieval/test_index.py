@@ -190,6 +190,19 @@ def test_an_empty_index_says_so(case: str, location: str, queries: np.ndarray) -
         index.search(queries, 5)
 
 
+def test_a_collection_of_another_name_is_opened_by_it(tmp_path: Path, vectors: np.ndarray) -> None:
+    location = str(tmp_path / "index.db")
+    index = create_index("milvus", WIDTH, "model-a", location=location, collection="wrist")
+    index.add(np.arange(5), vectors[:5])
+    index.save()
+    index.close()
+    with pytest.raises(FileNotFoundError, match="no collection 'frames'; it has: wrist"):
+        open_index(location)
+    again = open_index(location, collection="wrist")
+    assert len(again) == 5
+    again.close()
+
+
 @pytest.mark.parametrize("kind", ["exact", "hnsw"])
 def test_an_empty_index_leaves_no_file_where_it_cannot_be_saved(kind: str, tmp_path: Path) -> None:
     index = create_index(kind, WIDTH, "model-a", location=tmp_path / "index")
