@@ -42,6 +42,8 @@ class AdvancedMultimodalModel(nn.Module):
     Args:
         config: shape of the model.
 
+    Source: learned tokens in place of missing modalities, arXiv 2303.03369; schemes of fusion, the survey 1705.09406.
+
     Example:
         >>> import torch
         >>> config = MultimodalConfig(hidden_dim=32, num_layers=1, num_heads=2, image_size=32, vocab_size=300)

@@ -10,7 +10,10 @@ from vla_policy.types import TokenGroup
 
 
 class EarlyFusion(Fusion):
-    """Joint self-attention over the concatenated tokens, as in most transformer policies (e.g. arXiv 2405.12213)."""
+    """Feature level: joint self-attention over the concatenated tokens, as in most transformer policies.
+
+    Source: early fusion as in the survey arXiv 1705.09406; a transformer policy, Octo, 2405.12213.
+    """
 
     def _build(self, heads: int, layers: int) -> None:
         self.blocks = nn.ModuleList(TransformerBlock(self.width, heads) for _ in range(layers))

@@ -108,7 +108,12 @@ class FaissIndex(LocalIndex):
 
 
 class ExactIndex(FaissIndex):
-    """Every vector is compared (faiss Flat): the reference for all others, and fast enough to about 100,000 vectors."""
+    """Every vector is compared (faiss Flat): the reference for all others, and fast enough to about 100,000 vectors.
+
+    Args: those of `LocalIndex`.
+
+    Source: faiss, arXiv 2401.08281.
+    """
 
     kind = "exact"
 

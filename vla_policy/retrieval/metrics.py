@@ -56,12 +56,31 @@ def recall_at_k(ranked: Bool[np.ndarray, "q n"], k: int) -> float:
 
 
 def precision_at_k(ranked: Bool[np.ndarray, "q n"], k: int) -> float:
-    """Returns the share of relevant items among the first k, averaged over queries."""
+    """Returns the share of relevant items among the first k, averaged over queries; in [0, 1].
+
+    Args:
+        ranked: of `ranked_relevance`: row by row, best first, True = relevant.
+        k: 1 .. n.
+
+    Raises:
+        ValueError: there is no query, or k is out of range.
+
+    Source: Manning, Raghavan, Schuetze, Introduction to Information Retrieval (2008), chapter 8.
+    """
     return float(_first(ranked, k).mean())
 
 
 def mean_reciprocal_rank(ranked: Bool[np.ndarray, "q n"]) -> float:
-    """Returns the mean of 1 / rank of the first relevant item (rank 1 = best), 0 where none is within the ranks."""
+    """Returns the mean of 1 / rank of the first relevant item (rank 1 = best), 0 where none is within the ranks.
+
+    Args:
+        ranked: of `ranked_relevance`: row by row, best first, True = relevant.
+
+    Raises:
+        ValueError: there is no query.
+
+    Source: Voorhees, The TREC-8 question answering track report (1999).
+    """
     ranked = _first(ranked, 1, all_ranks=True)
     return float(np.where(ranked.any(axis=1), 1 / (ranked.argmax(axis=1) + 1), 0.0).mean())
 

@@ -65,6 +65,8 @@ class ImageTokenizer(nn.Module):
     Args:
         levels: of the quantiser; (8, 5, 5, 5) makes 1000 ids.
         width: channels, a multiple of 8.
+
+    Source: finite scalar quantisation, arXiv 2309.15505.
     """
 
     def __init__(self, levels: tuple[int, ...] = (8, 5, 5, 5), width: int = 64) -> None:

@@ -65,6 +65,8 @@ class VLATokenizer:
         action: A ids.
         image_size: (height, width) in pixels of every image.
         max_text_tokens: most ids of a text.
+
+    Source: actions as tokens beside those of words, RT-2, arXiv 2307.15818; one id space for all, 2206.08916.
     """
 
     def __init__(

@@ -27,6 +27,8 @@ class MultimodalAugmentation:
 
     Raises:
         ValueError: a weight is for an unknown camera, or all weights are 0.
+
+    Source: modality dropout, ModDrop, arXiv 1501.00102; shifts, DrQ, 2004.13649, here with the positions kept.
     """
 
     def __init__(self, config: TrainConfig, normalization: Normalization, cameras: Collection[str]) -> None:

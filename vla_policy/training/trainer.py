@@ -99,6 +99,9 @@ class MultimodalTrainer(Generic[Batch]):
         descriptions: key of `identity` -> what to show a reader when it differs, where its value says little.
         callbacks: called in this order.
         make_optimizers: of a model and the configuration.
+
+    Source: warm-up, arXiv 1706.02677; clipping by norm, 1211.5063; the average of the weights, Polyak and Juditsky,
+    SIAM J. Control Optim. 30 (1992).
     """
 
     def __init__(

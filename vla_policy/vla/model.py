@@ -46,6 +46,8 @@ class VLAModel(nn.Module):
 
     Raises:
         ValueError: the normalisation, a relative action or the action tokenizer does not fit.
+
+    Source: chunks of actions, arXiv 2304.13705; an action expert that reads the observation's tokens, 2410.24164.
     """
 
     def __init__(
