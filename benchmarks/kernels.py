@@ -2,10 +2,11 @@
 
 pip install --no-deps --target build/peers x-transformers==2.31.10 einx==0.4.3 frozendict==2.5.1 loguru==0.7.3 \
     torch-einops-utils==0.2.0 torchmultimodal-nightly==2024.4.1 iopath==0.1.10 portalocker==4.4.2
+pip install 'vla_policy[dev]'    # POT and geomloss; `make setup` has them
 PYTHONPATH=build/peers python benchmarks/kernels.py
 
-Every peer gets our weights and computes the same: `error` is the largest difference of its result from ours. The rounds
-alternate between ours and the peers, and `ratio_to_ours` is the median of the rounds' ratios.
+Every attention gets our weights and computes the same: `error` is the largest difference of its result from ours. The
+rounds alternate between ours and the peers, and `ratio_to_ours` is the median of the rounds' ratios.
 """
 
 from __future__ import annotations

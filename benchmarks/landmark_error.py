@@ -14,7 +14,7 @@ from result_files import write_result
 
 from vla_datasets.loader import DemonstrationLoader
 from vla_datasets.samples import Samples
-from vla_datasets.schema import landmark_stream
+from vla_datasets.schema import describe_streams, landmark_stream
 from vla_datasets.store import DemonstrationStore
 from vla_policy.encoders import InstructionEncoder
 from vla_policy.training.checkpoint import load_checkpoint
@@ -34,7 +34,11 @@ def measure(checkpoint: Path, data: Path, batches: int = 6, validation_fraction:
     """
     loaded = load_checkpoint(checkpoint)
     model = loaded.model.float().eval()
+    if not loaded.meta["train"]["landmark_loss_weight"]:
+        raise ValueError(f"{checkpoint} was trained without --landmark-loss-weight: its heatmaps are of no landmarks")
     store = DemonstrationStore.open(data)
+    if not {landmark_stream(camera) for camera in store.embodiment.cameras} & set(store.streams):
+        raise ValueError(f"{data} has no landmarks; its streams are: {describe_streams(store.streams)}")
     samples = Samples(
         store, split="validation", chunk_size=loaded.config.chunk_size, validation_fraction=validation_fraction
     )
@@ -58,6 +62,8 @@ def measure(checkpoint: Path, data: Path, batches: int = 6, validation_fraction:
     figures = {}
     for key, parts in errors.items():
         error = torch.cat(parts)
+        if not len(error):
+            continue  # nowhere in a picture
         ninth = float(error.quantile(0.9))
         figures[key] = {"median_px": round(float(error.median()), 2), "p90_px": round(ninth, 2), "n": len(error)}
     write_result("landmark_error", {"checkpoint": loaded.identifier, "landmarks": figures})

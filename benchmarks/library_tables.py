@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def sinkhorn(result: Mapping[str, Any]) -> str:
 
 def vector_search(result: Mapping[str, Any]) -> str:
     rows = []
-    for count in [name for name in result if name in ("100k", "1M")]:
+    for count in [name for name in result if re.fullmatch(r"[\d.]+[kM]?", name)]:
         for kind, row in result[count].items():
             if "skipped" in row:
                 rows.append((f"{count}, {kind}", row["skipped"], *[""] * 4))
@@ -52,7 +53,7 @@ def image_tokens(result: Mapping[str, Any]) -> str:
 
 
 def fusions(result: Mapping[str, Any]) -> str:
-    missing = list(next(iter(result["policies"].values()))["missing"])
+    missing = list(next(iter(result["policies"].values())).get("missing", {}))
     rows = []
     for name, policy in result["policies"].items():
         low, high = policy["success"]["ci95"]

@@ -93,7 +93,7 @@ def _training(result: Mapping[str, Any]) -> str:
 
 def landmark_error(result: Mapping[str, Any]) -> str:
     rows = [
-        (name.split()[-1].replace("_", " "), f"{error['median_px']:.1f}", f"{error['p90_px']:.1f}", error["n"])
+        (name.split()[-1].replace("_", " "), f"{error['median_px']:.1f}", f"{error['p90_px']:.1f}", str(error["n"]))
         for name, error in result["landmarks"].items()
     ]
     return table(("error [px]", "median", "90th percentile", "held-out frames"), rows) + source(result)

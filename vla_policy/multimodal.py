@@ -170,9 +170,8 @@ def _only_present(what: str, values: Tensor, mask: Tensor | None) -> tuple[Tenso
             f"got {mask.dtype} {tuple(mask.shape)}"
         )
     if not values.is_floating_point():
-        raise ValueError(
-            f"{what} must be floating; normalize_images turns uint8 pictures into that; got {values.dtype}"
-        )
+        remedy = "; normalize_images turns uint8 pictures into that" if what == "images" else " and normalised"
+        raise ValueError(f"{what} must be floating{remedy}; got {values.dtype}")
     if not values.numel() and len(values):
         raise ValueError(f"{what} must not be empty; got {tuple(values.shape)}")
     values = torch.where(mask.reshape(-1, *[1] * (values.dim() - 1)), values, 0.0)

@@ -59,6 +59,8 @@ def pretrain(
     console = Console()
     with console.status(f"making pictures: {data}"):
         training, held_out = _pairs(data, image_size, layouts, camera, processes)
+    if not config.landmark_loss_weight:
+        training = replace(training, landmarks=None)
     torch.manual_seed(config.seed)
     encoder = DualEncoder(DualEncoderConfig()) if start_from is None else load_dual_encoder(start_from).trainable()
     config = replace(config, bf16=computes_bf16(torch.device("cpu")) if config.bf16 is None else config.bf16)

@@ -75,6 +75,7 @@ def train(
     console = Console()
     stores = [DemonstrationStore.open(path) for path in data]
     body = stores[0].embodiment
+    landmarks = _landmark_streams(stores, model.keypoints) if train.landmark_loss_weight else {}
     fraction = train.validation_fraction
     statistics = compute_statistics(
         *stores,
@@ -124,7 +125,7 @@ def train(
         checkpoints=CheckpointManager(out, train.keep_checkpoints, train.best_by, train.best_is),
         statistics={robot_key(body): statistics.to_json()},
         meta=meta,
-        landmark_streams=_landmark_streams(stores, model.keypoints) if train.landmark_loss_weight else None,
+        landmark_streams=landmarks,
     )
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     console.print(
@@ -166,10 +167,11 @@ def _landmark_streams(stores: Sequence[DemonstrationStore], most: int) -> dict[s
         )
     for name in found.values():
         channel = first.streams[name].channel
-        if len(channel) % 2 or len(channel) > 2 * most:
+        axes = [text.rpartition("_")[2] for text in channel.names]
+        if axes != ["x", "y"] * (len(axes) // 2) or {*channel.units} != {"1"} or len(axes) > 2 * most:
             raise ValueError(
-                f"{first.path}: the stream {name} must have x and y of at most {most} things (--keypoints); "
-                f"got {channel}"
+                f"{first.path}: the stream {name} must have THING_x [1], THING_y [1] of at most {most} things "
+                f"(--keypoints), as shares of the picture's sides; got {channel}"
             )
         for other in stores[1:]:
             if name not in other.streams or other.streams[name].channel != channel:

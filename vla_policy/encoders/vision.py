@@ -92,7 +92,7 @@ class ConvVisionEncoder(nn.Module):
         x = F.relu(self.stem(self._pixels(images, shift)))
         fine = self.fine_block(x, condition)
         coarse = self.coarse_block(F.relu(self.down(fine)), condition)
-        heatmaps = (self.fine_keypoints.heatmaps(fine, condition), self.coarse_keypoints.heatmaps(coarse, condition))
+        heatmaps = (self.fine_keypoints(fine, condition), self.coarse_keypoints(coarse, condition))
         points = (
             find_peaks(heatmaps[0], offset_of(shift, PATCH, fine)),
             find_peaks(heatmaps[1], offset_of(shift, 2 * PATCH, coarse)),
@@ -156,27 +156,12 @@ class Keypoints(nn.Module):
         self.conditional_queries = nn.Linear(condition_width, keypoints * channels, bias=False)
         nn.init.zeros_(self.conditional_queries.weight)
 
-    def heatmaps(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b k h w"]:
+    def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b k h w"]:
         """Returns the logits of the heatmaps of a feature map, float32."""
         queries = self.queries + self.conditional_queries(condition).float().unflatten(1, self.queries.shape)
         features = self.norm(rearrange(x, "b c h w -> b (h w) c"))
         with torch.autocast(x.device.type, enabled=False):
             return (queries @ features.float().transpose(1, 2)).unflatten(2, x.shape[2:])
-
-    def forward(
-        self,
-        x: Float[Tensor, "b c h w"],
-        condition: Float[Tensor, "b d"],
-        offset: Float[Tensor, "b one=1 two=2"] | None = None,
-    ) -> Float[Tensor, "b p"]:
-        """Returns what `find_peaks` finds in the heatmaps.
-
-        Args:
-            x: feature map.
-            condition: the instruction token.
-            offset: added to the positions, see `offset_of`.
-        """
-        return find_peaks(self.heatmaps(x, condition), offset)
 
 
 def find_peaks(

@@ -10,7 +10,7 @@ from vla_policy.types import TokenGroup
 
 
 class EarlyFusion(Fusion):
-    """Feature level: joint self-attention over the concatenated tokens, as in most transformer policies.
+    """From data to feature level: joint self-attention over the concatenated tokens, as in most transformer policies.
 
     Source: early fusion as in the survey arXiv 1705.09406; a transformer policy, Octo, 2405.12213.
     """

@@ -39,7 +39,7 @@ class Fusion(nn.Module, ABC):
 
         Args:
             groups: modality -> tokens (b, n, width), mask (b, n); True = valid. Modalities may be left out, not all.
-                A masked token influences no other.
+                A masked token influences no other and no gradient, whatever it holds.
 
         Returns:
             Tokens (b, m, width) and mask (b, m). Feature-level fusions return the tokens of all groups, in the order of
@@ -85,7 +85,9 @@ class Fusion(nn.Module, ABC):
 
     def _embedded(self, name: str, group: TokenGroup) -> TokenGroup:
         embedding = self.modality_embedding[self.modalities.index(name)]
-        return TokenGroup(group.tokens + embedding.to(group.tokens.dtype), group.mask)
+        # Selected: not-a-number in a masked token must reach no other, nor a gradient.
+        tokens = torch.where(group.mask[..., None], group.tokens, 0.0)
+        return TokenGroup(tokens + embedding.to(tokens.dtype), group.mask)
 
 
 def concatenate(groups: Iterable[TokenGroup]) -> TokenGroup:

@@ -20,14 +20,20 @@ def landmark_loss(
     """Returns the cross-entropy between the first m heatmaps of each stage and where the m landmarks are, in nats.
 
     A landmark between cells is shared out between the four around it, so that the expected position of the best
-    heatmap is the landmark's own. What is outside of the picture has no loss; of nothing the loss is 0.
+    heatmap is the landmark's own, except within half a cell of the map's border. What is outside of the picture has no
+    loss; of nothing the loss is 0.
 
     Args:
         heatmaps: logits of a `ConvVisionEncoder`'s stages, fine first.
         landmarks: (x, y) as shares of the picture's width and height from its top left corner.
         image_size: (height, width) of the pictures in pixels.
         shift: pixels (x, y) by which each picture's content was moved left and up.
+
+    Raises:
+        ValueError: there are more landmarks than heatmaps.
     """
+    if landmarks.shape[1] > heatmaps[0].shape[1]:
+        raise ValueError(f"{landmarks.shape[1]} landmarks are more than the {heatmaps[0].shape[1]} heatmaps of a stage")
     height, width = image_size
     place = landmarks * landmarks.new_tensor([width, height])
     moved = place if shift is None else place - shift[:, None]
@@ -45,18 +51,15 @@ def landmark_loss(
     return total / len(heatmaps)
 
 
-def expected_landmarks(
-    heatmaps: Float[Tensor, "b k h w"], image_size: tuple[int, int], stage: int = 0
-) -> Float[Tensor, "b k two=2"]:
-    """Returns where the heatmaps of a stage expect things: (x, y) as shares of the picture's width and height.
+def expected_landmarks(heatmaps: Float[Tensor, "b k h w"], image_size: tuple[int, int]) -> Float[Tensor, "b k two=2"]:
+    """Returns where the heatmaps of the fine stage expect things: (x, y) as shares of the picture's width and height.
 
     Args:
         heatmaps: logits.
         image_size: (height, width) of the pictures in pixels.
-        stage: 0 = fine, 1 = coarse.
     """
     height, width = image_size
     rows, columns = heatmaps.shape[2:]
     places = find_peaks(heatmaps)[:, : 2 * heatmaps.shape[1]].unflatten(1, (-1, 2))
     cells = (places + 1) / 2 * (places.new_tensor([columns, rows]) - 1) + 0.5
-    return cells * (PATCH << stage) / places.new_tensor([width, height])
+    return cells * PATCH / places.new_tensor([width, height])

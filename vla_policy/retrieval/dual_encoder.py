@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -73,14 +73,9 @@ class DualEncoder(nn.Module):
         """Returns unit vectors of texts, given as `InstructionEncoder` embeds them."""
         return F.normalize(self.text_head(self.text_tokens(words, mask).flatten(1)).float(), dim=-1)
 
-    def look(self, images: UInt8[Tensor, "b h w c"], shift: Int64[Tensor, "b two=2"] | None = None) -> Seen:
-        """Returns the tokens that a picture's vector is made of, `token_width` wide, and the encoder's maps.
-
-        Args:
-            images: uint8 RGB pictures of any size.
-            shift: see `ConvVisionEncoder`.
-        """
-        return self.camera(images, self.bias.new_zeros(len(images), _CONDITION), shift)
+    def look(self, images: UInt8[Tensor, "b h w c"]) -> Seen:
+        """Returns the tokens that a picture's vector is made of, `token_width` wide, and the encoder's maps."""
+        return self.camera(images, self.bias.new_zeros(len(images), _CONDITION))
 
     def text_tokens(self, words: Float[Tensor, "b l e"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b n d"]:
         """Returns the tokens that a text's vector is made of, `token_width` wide."""

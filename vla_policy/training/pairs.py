@@ -39,6 +39,8 @@ class ImageTextPairs:
             )
         if len(set(self.texts)) != len(self.texts):
             raise ValueError("every text must be there once, with all of its pictures in its column of matches")
+        if self.landmarks is not None and len(self.landmarks) != len(self.images):
+            raise ValueError(f"landmarks are of {len(self.landmarks)} pictures; there are {len(self.images)}")
         alone = np.flatnonzero(~self.matches.any(axis=1))
         if alone.size:
             raise ValueError(f"{alone.size} pictures have no text, the first is {alone[0]}")

@@ -117,7 +117,6 @@ class PretrainingModel(nn.Module):
         hideable: Bool[Tensor, "b l"],
         classes: Int64[Tensor, "b l"],
         generator: torch.Generator,
-        shift: Int64[Tensor, "b two=2"] | None = None,
         landmarks: Float[Tensor, "b k two=2"] | None = None,
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Returns the loss and its parts.
@@ -130,7 +129,6 @@ class PretrainingModel(nn.Module):
             hideable: True = a word that may be hidden.
             classes: of the words, as the vocabulary counts them.
             generator: of what is hidden.
-            shift: pixels (x, y) by which the encoder sees each picture's content moved left and up.
             landmarks: where things are in the pictures, see `landmark_loss`; None: not taught.
         """
         hidden = None
@@ -143,14 +141,14 @@ class PretrainingModel(nn.Module):
                 generator,
             )
             seen = _from_patches(patches.masked_fill(hidden[..., None], _GRAY), images.shape)
-        tokens, _, heatmaps = self.encoder.look(seen, shift)
+        tokens, _, heatmaps = self.encoder.look(seen)
         contrastive = self.contrastive(
             self.encoder.embed_image_tokens(tokens), self.encoder.encode_texts(words, mask), positive=positive
         )
         loss, parts = contrastive, {"contrastive": contrastive.detach()}
         if landmarks is not None:
             height, width = images.shape[1:3]
-            error = landmark_loss(heatmaps, landmarks, (height, width), shift)
+            error = landmark_loss(heatmaps, landmarks, (height, width))
             loss, parts["landmarks"] = loss + self.config.landmark_loss_weight * error, error.detach()
         if self.decoder is None or hidden is None:
             return loss, parts

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vla_policy.encoders.vision import shifted
 from vla_policy.pretrain_config import PretrainConfig
 from vla_policy.retrieval.dual_encoder import DualEncoder, save_dual_encoder
 from vla_policy.retrieval.metrics import ranked_relevance, recall_at_k
@@ -52,7 +53,7 @@ class PretrainTask:
             if not 1 <= known <= encoder.config.keypoints:
                 raise ValueError(
                     f"--landmark-loss-weight needs pictures with 1 .. {encoder.config.keypoints} landmarks each, as "
-                    f"those of --data frames; these have {known}"
+                    f"those of --data frames; these have {known}: leave it out"
                 )
         self.config = config
         self.pairs = training.shuffled(config.shuffled_pairs, config.seed) if config.shuffled_pairs else training
@@ -79,6 +80,11 @@ class PretrainTask:
         images = {"image": batch.images[:, None].to(self.device)}
         shift = draw_shifts(images, self.config.random_shift, generator).get("image")
         image = color_jittered(images, self.config.color_jitter, generator)["image"][:, 0]
+        landmarks = None if batch.landmarks is None else batch.landmarks.to(self.device)
+        if shift is not None:
+            image = shifted(image, shift)
+            if landmarks is not None:
+                landmarks = landmarks - shift[:, None] / shift.new_tensor(image.shape[2:0:-1])
         vocabulary, rows = self.vocabulary, batch.texts
         mask = drop_words(vocabulary.mask[rows], self.config.word_dropout, generator)
         return self.model.loss(
@@ -89,10 +95,7 @@ class PretrainTask:
             vocabulary.words[rows].to(self.device),
             vocabulary.classes[rows].to(self.device),
             generator,
-            shift,
-            batch.landmarks.to(self.device)
-            if self.config.landmark_loss_weight and batch.landmarks is not None
-            else None,
+            landmarks,
         )
 
     def validate(self) -> dict[str, float]:

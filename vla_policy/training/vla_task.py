@@ -32,6 +32,9 @@ class VLATask:
         statistics: JSON-ready statistics of the dataset, for the checkpoints.
         meta: JSON-ready facts for the checkpoints, as they are when one is saved; the step is added.
         landmark_streams: camera -> the stream of the batches that says where things are in its pictures.
+
+    Raises:
+        ValueError: landmarks are weighed and there are none, or the other way round.
     """
 
     def __init__(
@@ -56,6 +59,11 @@ class VLATask:
         self.augmentation = MultimodalAugmentation(config, model.normalization, model.embodiment.cameras)
         self.device = next(model.parameters()).device
         self.landmark_streams = landmark_streams or {}
+        if bool(self.landmark_streams) != bool(config.landmark_loss_weight):
+            raise ValueError(
+                f"landmark_streams go with a landmark_loss_weight over 0; got {self.landmark_streams} and "
+                f"{config.landmark_loss_weight}"
+            )
 
     def loss(self, batch: DemonstrationBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the training loss of an augmented batch, and its parts."""
@@ -106,7 +114,7 @@ class VLATask:
         return {name: value / count for name, value in sums.items()} | use
 
     def _landmarks(self, batch: DemonstrationBatch) -> dict[str, Float[Tensor, "b m two=2"]]:
-        """Returns camera -> where things are in its newest pictures; none where the loss has no weight."""
+        """Returns camera -> where things are in its newest pictures."""
         return {
             camera: batch.streams[name][:, -1, -1].unflatten(-1, (-1, 2)).to(self.device)
             for camera, name in self.landmark_streams.items()

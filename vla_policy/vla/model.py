@@ -121,8 +121,8 @@ class VLAModel(nn.Module):
     def locate(self, observation: Observation) -> dict[str, Float[Tensor, "m k two=2"]]:
         """Returns camera -> where each fine heatmap expects its thing, in the pictures that are there.
 
-        (x, y) are shares of the picture's width and height from its top left corner. Where landmarks were taught, the
-        first heatmaps are theirs.
+        (x, y) are shares of the picture's width and height from its top left corner, of the shifted picture where it is
+        shifted. Where landmarks were taught, the first heatmaps are theirs.
         """
         heatmaps = self._encode(observation)[2]
         return {name: expected_landmarks(heatmaps[name][0], size) for name, size in self.embodiment.cameras.items()}
@@ -149,6 +149,9 @@ class VLAModel(nn.Module):
         Returns:
             The sum, and ``action`` (of the head), ``state`` (L1 of the state predicted from the cameras) and, where
             there are landmarks, ``landmarks``.
+
+        Raises:
+            ValueError: landmarks are of an unknown camera, or more than heatmaps.
         """
         fused, predicted, heatmaps = self._encode(observation)
         state = observation.state[:, -1]
@@ -159,6 +162,8 @@ class VLAModel(nn.Module):
         if landmarks:
             errors = []
             for name, places in landmarks.items():
+                if name not in self.cameras:
+                    raise ValueError(f"landmarks are of {name!r}; the cameras are {', '.join(self.cameras)}")
                 seen, shift = observation.image_mask[name][:, -1], observation.image_shift.get(name)
                 shift = None if shift is None else shift[seen]
                 errors.append(landmark_loss(heatmaps[name], places[seen], self.embodiment.cameras[name], shift))

@@ -193,8 +193,12 @@ def test_landmarks_are_learned_from_the_stream_that_names_them(
     assert "needs demonstrations with a stream landmarks_front or landmarks_wrist_camera" in capsys.readouterr().err
     assert main([*train, "--data", str(store), str(plain)]) == 2
     assert "must have the stream landmarks_front with cup_x [1], cup_y [1]" in capsys.readouterr().err
+    pixels = Stream(Channel(names, ("px",) * 4), samples_per_frame=1)
+    odd = write_store(tmp_path / "odd.zarr", body, 10, {landmark_stream("front"): pixels})
+    assert main([*train, "--data", str(odd)]) == 2
+    assert "must have THING_x [1], THING_y [1]" in capsys.readouterr().err
     assert main([*train, "--data", str(store), "--keypoints", "1"]) == 2
-    assert "x and y of at most 1 things (--keypoints)" in capsys.readouterr().err
+    assert "of at most 1 things (--keypoints)" in capsys.readouterr().err
 
 
 def test_a_background_is_measured_and_kept_with_the_policy(store: Path, body: Embodiment, tmp_path: Path) -> None:

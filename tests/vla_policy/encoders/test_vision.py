@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vla_policy.encoders import Background, ConvVisionEncoder
-from vla_policy.encoders.vision import PATCH, Keypoints, offset_of
+from vla_policy.encoders.vision import PATCH, Keypoints, find_peaks, offset_of
 
 
 @pytest.mark.parametrize("size", [(96, 96), (17, 33), (8, 8), (5, 100)])
@@ -24,7 +24,7 @@ def test_a_keypoint_is_where_its_feature_is() -> None:
     features[:, 1] = 1.0
     features[0, :, 2, 12] = torch.tensor([5.0, 0.0, 0.0])
     features[1, :, 8, 0] = torch.tensor([5.0, 0.0, 0.0])
-    x, y, peak = keypoints(features, torch.zeros(2, 8)).unbind(1)
+    x, y, peak = find_peaks(keypoints(features, torch.zeros(2, 8))).unbind(1)
     torch.testing.assert_close(x, torch.tensor([0.5, -1.0]), atol=1e-3, rtol=0)
     torch.testing.assert_close(y, torch.tensor([-0.5, 1.0]), atol=1e-3, rtol=0)
     assert (peak > 0.99).all()
@@ -33,7 +33,7 @@ def test_a_keypoint_is_where_its_feature_is() -> None:
 def test_keypoints_are_float32_under_autocast() -> None:
     keypoints = Keypoints(4, 8, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        found = keypoints(torch.randn(1, 4, 6, 6, dtype=torch.bfloat16), torch.randn(1, 8))
+        found = find_peaks(keypoints(torch.randn(1, 4, 6, 6, dtype=torch.bfloat16), torch.randn(1, 8)))
     assert found.dtype == torch.float32
 
 
@@ -55,8 +55,8 @@ def test_a_shifted_picture_has_its_things_where_they_were() -> None:
     maps[:, 1] = 1.0
     at = maps.clone()
     at[:, :, 7, 11] = maps[0, :, 7 + 2, 11 - 4] = maps[1, :, 7 - 2, 11 + 4] = torch.tensor([5.0, 0.0, 0.0])
-    found = peaked(maps, condition, offset_of(shift, PATCH, maps))
-    torch.testing.assert_close(found, peaked(at, condition), atol=1e-5, rtol=0)
+    found = find_peaks(peaked(maps, condition), offset_of(shift, PATCH, maps))
+    torch.testing.assert_close(found, find_peaks(peaked(at, condition)), atol=1e-5, rtol=0)
 
 
 def test_what_is_left_over_the_background_is_seen_beside_the_colours() -> None:

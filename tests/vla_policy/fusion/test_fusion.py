@@ -41,6 +41,8 @@ def test_a_masked_token_influences_no_other(fusion: Fusion, groups: dict[str, To
         changed[:, 1] = value
         a, b = (fusion(groups | {"camera": TokenGroup(t, mask)}) for t in (tokens, changed))
         assert torch.equal(a.tokens[a.mask], b.tokens[b.mask])
+    b.tokens[b.mask].sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in fusion.parameters())
 
 
 def test_every_modality_informs_the_result(fusion: Fusion, groups: dict[str, TokenGroup]) -> None:

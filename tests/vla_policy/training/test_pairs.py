@@ -43,6 +43,12 @@ def test_landmarks_stay_with_their_pictures(pairs: ImageTextPairs) -> None:
     assert batch.landmarks.tolist() == places[batch.images[:, 0, 0, 0].tolist()].tolist()
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_landmarks_of_other_pictures_are_refused(pairs: ImageTextPairs) -> None:
+    with pytest.raises(ValueError, match="landmarks are of 3 pictures; there are 4"):
+        replace(pairs, landmarks=np.zeros((3, 2, 2), np.float32))
+
+
 def test_rare_texts_are_drawn_more_often_than_common_ones(pairs: ImageTextPairs) -> None:
     texts = torch.cat([batch.texts for batch in islice(pair_batches(pairs, 4, seed=0), 500)])
     counts = torch.bincount(texts, minlength=len(TEXTS)) / 500
