@@ -49,7 +49,7 @@ def save_state(
     Args:
         directory: of the run.
         position: where the run stands.
-        model: its weights.
+        model: its weights and persistent buffers.
         average: the moving average of them.
         optimizers: their moments.
         identity: JSON-ready facts that must be the same when the run goes on.
@@ -101,4 +101,6 @@ def _named(
         tensors[f"average/{name}"] = average.average[name]
         for key, value in moments[parameter].items():
             tensors[f"optimizer/{key}/{name}"] = value
+    kept = model.state_dict().keys()
+    tensors |= {f"buffer/{name}": buffer for name, buffer in model.named_buffers() if name in kept}
     return tensors

@@ -138,9 +138,9 @@ def test_an_input_that_changes_no_action_is_not_used(make_trainer: Callable[...,
 class LinearTask:
     """Regression of one number, without randomness."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Callable[[], nn.Module] = lambda: nn.Linear(3, 1)) -> None:
         torch.manual_seed(0)
-        self.model = nn.Linear(3, 1)
+        self.model = model()
 
     def loss(self, batch: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         error = (self.model(batch) - batch.sum(dim=1, keepdim=True)).square().mean()
@@ -161,10 +161,28 @@ def test_accumulated_batches_train_as_the_one_batch_that_they_make_up(tmp_path: 
         task, config = LinearTask(), TrainConfig(steps=5, accumulate_batches=accumulate, bf16=False, warmup_steps=0)
         trainer = MultimodalTrainer(task, config, run_directory=tmp_path, identity={}, callbacks=(record,))
         trainer.fit(lambda start, batches=batches: itertools.cycle(batches))
-        weights.append(task.model.weight.detach())
+        weights.append(task.model.get_parameter("weight").detach())
     torch.testing.assert_close(weights[0], weights[1])
     for one, other in zip(*(record.steps for record in records), strict=True):
         assert one.losses == pytest.approx(other.losses, rel=1e-4)
+
+
+def test_running_statistics_are_resumed(tmp_path: Path) -> None:
+    data = torch.randn(6, 8, 3, generator=torch.Generator().manual_seed(1))
+    config = TrainConfig(steps=6, bf16=False, warmup_steps=0)
+    states = []
+    for name, stops in (("whole", (9,)), ("parts", (2, 9))):
+        for stop in stops:
+            task = LinearTask(lambda: nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 1)))
+            trainer = MultimodalTrainer(
+                task, config, run_directory=tmp_path / name, identity={}, callbacks=(StopAfter(stop),)
+            )
+            if stop != stops[0]:
+                trainer.resume()
+            trainer.fit(lambda start: itertools.islice(itertools.cycle(data), start, None))
+        states.append(task.model.state_dict())
+    assert states[0]["0.num_batches_tracked"] == 6
+    assert all(torch.equal(a, b) for a, b in zip(states[0].values(), states[1].values(), strict=True))
 
 
 def test_other_settings_do_not_resume(make_trainer: Callable[..., MultimodalTrainer]) -> None:
