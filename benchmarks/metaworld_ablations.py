@@ -46,7 +46,7 @@ STORES: dict[str, tuple[str, ...]] = {
 }
 # What every row is trained with: the recipe of the shipped policy.
 BASE = (
-    *("--head", "regression", "--camera-dropout", "0", "--chunk-size", "48", "--execute-steps", "16"),
+    *("--head", "regression", "--camera-dropout", "0", "--chunk-size", "48", "--execute-steps", "4"),
     *("--vision-channels", "32", "96", "--keypoints", "32", "--region-grid", "3", "--random-shift", "0.032"),
     *("--landmark-loss-weight", "0.1"),
 )
