@@ -175,7 +175,8 @@ def find_peaks(
     """
     with torch.autocast(heatmaps.device.type, enabled=False):
         heat = heatmaps.flatten(2).softmax(dim=-1)
-        expected = heat @ pixel_positions(*heatmaps.shape[2:], heat.device)
+        height, width = heatmaps.shape[2:]
+        expected = heat @ pixel_positions(height, width, heat.device)
         if offset is not None:
             expected = expected + offset
         return torch.cat((expected.flatten(1), heat.amax(dim=-1)), dim=1)

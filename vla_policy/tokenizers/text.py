@@ -32,9 +32,10 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._pad, self._end = (tokenizer.token_to_id(token) for token in (PAD, END))
-        if self._pad != 0 or self._end != 1:
-            raise ValueError(f"a text tokenizer has {PAD} at 0 and {END} at 1; got {self._pad} and {self._end}")
+        pad, end = (tokenizer.token_to_id(token) for token in (PAD, END))
+        if pad != 0 or end != 1:
+            raise ValueError(f"a text tokenizer has {PAD} at 0 and {END} at 1; got {pad} and {end}")
+        self._pad, self._end = 0, 1
         tokenizer.encode_special_tokens = True  # a text may say "<end>" like any other word
 
     @classmethod
