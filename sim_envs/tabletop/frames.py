@@ -13,11 +13,11 @@ from jaxtyping import Float32
 from sim_envs.tabletop.captions import Fact, true_facts
 from sim_envs.tabletop.env import HOME_RAD, TabletopEnv
 from sim_envs.tabletop.expert import Expert
+from sim_envs.tabletop.landmarks import locate_landmarks
 from sim_envs.tabletop.layout import object_height_m
 from sim_envs.tabletop.scene import CONTAINER_SHAPES
-from sim_envs.tabletop.tasks import CONTAINERS, CUBES_AND_BRICK, OBJECTS
+from sim_envs.tabletop.tasks import CONTAINERS, CUBES_AND_BRICK
 
-LANDMARKS = ("gripper", *OBJECTS, *CONTAINERS)
 _HELD_WEIGHT = 4.0  # of a moment in which an object is held, beside 1: it is what only an expert shows
 _STAGED_SPREAD_RAD = 0.3
 _STAGED_TOOL_HEIGHT_M = 0.12  # the arm of a staged state stays above what lies on the table
@@ -31,8 +31,7 @@ class CaptionedFrame:
     Args:
         image: (h, w, 3) uint8 RGB.
         facts: every fact that holds; all others of `captions.ALL_FACTS` do not.
-        landmarks: (x, y) of each of `LANDMARKS` as shares of the picture's sides, hidden ones too; (-1, -1) for an
-            object that is not on the table.
+        landmarks: of `locate_landmarks`.
     """
 
     image: np.ndarray
@@ -90,10 +89,7 @@ class FrameSampler:
     def _frame(self, image: np.ndarray) -> CaptionedFrame:
         env = self._env
         present = frozenset(env.layout.objects)
-        points = [env.data.site("tcp").xpos, *(env.data.body(name).xpos for name in LANDMARKS[1:])]
-        landmarks = env.locate(self._camera, np.stack(points)).astype(np.float32)
-        landmarks[[name in OBJECTS and name not in present for name in LANDMARKS]] = -1.0
-        return CaptionedFrame(image, true_facts(env.physics, present), landmarks)
+        return CaptionedFrame(image, true_facts(env.physics, present), locate_landmarks(env, self._camera))
 
     def _stage(self, rng: np.random.Generator) -> None:
         """Moves some objects to free places in containers or on others, and the arm somewhere above."""

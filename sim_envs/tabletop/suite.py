@@ -10,6 +10,7 @@ from sim_envs.disturbance import Pushes
 from sim_envs.suite import Suite
 from sim_envs.tabletop.env import TabletopEnv
 from sim_envs.tabletop.expert import Expert
+from sim_envs.tabletop.landmarks import STREAMS, sample_landmarks
 from sim_envs.tabletop.tasks import ALL_TASKS, HELD_OUT_TASKS, TRAINING_TASKS, task_by_name
 from sim_envs.tabletop.ur5e import JOINTS
 
@@ -25,4 +26,6 @@ TABLETOP = Suite(
     make_disturbance=partial(Pushes, _IS_DISTURBED),
     noise_unit="rad",
     noise_std=0.025,
+    streams=STREAMS,
+    sample_streams=sample_landmarks,
 )

@@ -10,7 +10,8 @@ import pytest
 
 from sim_envs.tabletop.captions import ALL_FACTS, HELD_OUT_FACTS, RELATIONS, Fact, true_facts
 from sim_envs.tabletop.env import CAMERAS, TabletopEnv
-from sim_envs.tabletop.frames import LANDMARKS, FrameSampler
+from sim_envs.tabletop.frames import FrameSampler
+from sim_envs.tabletop.landmarks import LANDMARKS
 from sim_envs.tabletop.tasks import HELD_OUT_TASKS, OBJECTS
 
 
