@@ -36,8 +36,8 @@ class ExpertBlock(nn.Module):
         observed: KeysValues,
         mask: Bool[Tensor, "b m"] | Bool[Tensor, "b k m"],
         modulation: Float[Tensor, "c six d"],
-    ) -> Float[Tensor, "b k d"]:
-        """Returns the updated action tokens.
+    ) -> tuple[Float[Tensor, "b k d"], KeysValues]:
+        """Returns the updated action tokens, and the keys and values that they attended to: their own, then `observed`.
 
         Args:
             x: action tokens.
@@ -51,7 +51,7 @@ class ExpertBlock(nn.Module):
         joined = (torch.cat((keys, observed[0]), dim=2), torch.cat((values, observed[1]), dim=2))
         x = x + (1 + gate) * self.attention.attend(y, joined, mask)
         y = torch.addcmul(shift2, self.feedforward_norm(x), 1 + scale2)
-        return x + (1 + gate2) * self.feedforward(y)
+        return x + (1 + gate2) * self.feedforward(y), joined
 
 
 class ActionExpert(nn.Module):
@@ -101,14 +101,33 @@ class ActionExpert(nn.Module):
             among: True = this action token (row) may attend to that one; None = all to all.
         """
         if among is None:
-            mask = torch.cat((mask.new_ones(x.shape[0], x.shape[1]), mask), dim=1)
-        else:
-            rows = mask[:, None].expand(-1, x.shape[1], -1)
-            mask = torch.cat((among.expand(x.shape[0], -1, -1), rows), dim=2)
+            return self.extend(x, observed, mask, modulation)[0]
+        rows = mask[:, None].expand(-1, x.shape[1], -1)
+        return self._run(x, observed, torch.cat((among.expand(x.shape[0], -1, -1), rows), dim=2), modulation)[0]
+
+    def extend(
+        self,
+        x: Float[Tensor, "b k d"],
+        observed: list[KeysValues],
+        mask: Bool[Tensor, "b n"],
+        modulation: Float[Tensor, "c m d"],
+    ) -> tuple[Float[Tensor, "b k a"], list[KeysValues], Bool[Tensor, "b k+n"]]:
+        """Returns as `forward` does, with what tokens that come later read in place of `observed` and `mask`.
+
+        So a token that attends to all earlier ones costs one token: it needs none of them again.
+        """
+        mask = torch.cat((mask.new_ones(x.shape[0], x.shape[1]), mask), dim=1)
+        return *self._run(x, observed, mask, modulation), mask
+
+    def _run(
+        self, x: Tensor, observed: list[KeysValues], mask: Tensor, modulation: Tensor
+    ) -> tuple[Tensor, list[KeysValues]]:
+        read: list[KeysValues] = []
         for index, block in enumerate(self.blocks):
-            x = block(x, observed[index], mask, modulation[:, 6 * index : 6 * index + 6])
+            x, keys_values = block(x, observed[index], mask, modulation[:, 6 * index : 6 * index + 6])
+            read.append(keys_values)
         shift, scale = modulation[:, -2:].to(x.dtype)[:, :, None].unbind(1)
-        return self.out(torch.addcmul(shift, self.norm(x), 1 + scale)).float()
+        return self.out(torch.addcmul(shift, self.norm(x), 1 + scale)).float(), read
 
 
 def repeat_observed(observed: list[KeysValues], times: int) -> list[KeysValues]:

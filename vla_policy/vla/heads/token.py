@@ -25,7 +25,7 @@ _FAST_VOCABULARY = 1024
 class TokenHead(nn.Module):
     """Predicts a chunk's ids, trained with cross-entropy for two ways of decoding at once.
 
-    ``autoregressive``: every id from those before it, one pass per id. ``parallel``: all ids in one pass, from learned
+    ``autoregressive``: every id from those before it, one pass per id, of that id alone. ``parallel``: all ids in one pass, from learned
     positions alone. `decoding` picks one at any time. Both take, from left to right, the likeliest id that the chunk
     still has room for, so what they choose always decodes.
 
@@ -87,16 +87,21 @@ class TokenHead(nn.Module):
     @torch.no_grad()
     def sample(self, observation: TokenGroup, noise: Float[Tensor, "b k a"]) -> Float[Tensor, "b k a"]:
         """Returns normalised actions, decoded as `decoding` says; the noise is not used."""
-        observed = self.expert.observe(observation)
+        observed, mask = self.expert.observe(observation), observation.mask
+        modulation = self.expert.modulate(self.conditions["autoregressive"][None])
         ids = self.lengths.new_zeros(len(observation.tokens), 0)
         taken = torch.zeros_like(ids, dtype=torch.bool)
         room = ids.new_full((len(ids), 1), self.tokenizer.max_tokens)
-        all_logits = self._parallel(observed, observation.mask) if self.decoding == "parallel" else None
+        choice = torch.full_like(room, self.tokenizer.vocab_size)
+        all_logits = self._parallel(observed, mask) if self.decoding == "parallel" else None
         while bool((room > 0).any()):
+            position = ids.shape[1]
             if all_logits is None:
-                logits = self._autoregressive(ids, observed, observation.mask)[:, -1]
+                token = self.embedding(choice) + self.positions[position]
+                logits, observed, mask = self.expert.extend(token, observed, mask, modulation)
+                logits = logits[:, -1]
             else:
-                logits = all_logits[:, ids.shape[1]]
+                logits = all_logits[:, position]
             choice = logits.masked_fill(self.lengths > room, -torch.inf).argmax(dim=1, keepdim=True)
             taken = torch.cat((taken, room > 0), dim=1)
             ids = torch.cat((ids, torch.where(room > 0, choice, 0)), dim=1)

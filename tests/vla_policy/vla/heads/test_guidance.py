@@ -38,7 +38,7 @@ def velocity_of(head: FlowHead, tau: float) -> Callable[[Tensor], Tensor]:
         joined = tokens
         mask = torch.ones(1, 9, dtype=torch.bool)
         for index, block in enumerate(head.expert.blocks):
-            joined = block(joined, observed[index], mask, modulation[:, 6 * index : 6 * index + 6])
+            joined, _ = block(joined, observed[index], mask, modulation[:, 6 * index : 6 * index + 6])
         return head.expert.out(head.expert.norm(joined))
 
     return velocity

@@ -78,6 +78,19 @@ def test_an_id_does_not_see_later_ones(make_head: Callable[[str], TokenHead]) ->
     assert not torch.allclose(both[0][:, 7:], both[1][:, 7:])
 
 
+def test_an_id_costs_no_pass_of_those_before_it(make_head: Callable[[str], TokenHead]) -> None:
+    """The likeliest id after each of those that were chosen is the next one, in a pass over all of them."""
+    head = make_head("bins")
+    torch.nn.init.normal_(head.expert.out.weight)
+    head.decoding, seen = "autoregressive", context()
+    sizes: list[int] = []
+    head.expert.blocks[0].register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[1]))
+    ids, _ = head.tokenizer.encode(head.sample(seen, torch.zeros(4, 4, 3)), clip=True)
+    assert sizes == [1] * 12
+    logits = head._autoregressive(ids[:, :-1], head.expert.observe(seen), seen.mask)
+    assert torch.equal(logits.argmax(dim=2), ids)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_chunks_without_a_valid_step_do_not_count(make_head: Callable[[str], TokenHead], kind: str) -> None:
     head, mask = make_head(kind), torch.tensor([[True] * 4, [False] * 4])
