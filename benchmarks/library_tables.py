@@ -53,13 +53,14 @@ def image_tokens(result: Mapping[str, Any]) -> str:
 
 
 def fusions(result: Mapping[str, Any]) -> str:
-    missing = list(next(iter(result["policies"].values())).get("missing", {}))
+    policies = {name: found for name, found in result.items() if isinstance(found, dict)}
+    missing = [key for key in next(iter(policies.values())) if key.startswith("without_")]
     rows = []
-    for name, policy in result["policies"].items():
-        low, high = policy["success"]["ci95"]
-        alone = [f"{policy['missing'][what]['rate']:.1%}" for what in missing]
-        rows.append((name, f"{policy['success']['rate']:.1%}", f"{low:.1%} to {high:.1%}", *alone))
-    header = ("fusion", "success", "95% interval", *(f"without {what}" for what in missing))
+    for name, policy in policies.items():
+        low, high = policy["all"]["ci95"]
+        alone = [f"{policy[key]['rate']:.1%}" for key in missing]
+        rows.append((name, f"{policy['all']['rate']:.1%}", f"{low:.1%} to {high:.1%}", *alone))
+    header = ("fusion", "all inputs", "95% interval", *(key.replace("_", " ") for key in missing))
     return table(header, rows) + source(result)
 
 

@@ -1,16 +1,16 @@
-"""Policies that differ in one thing (head, fusion) side by side: success, action error, latency, tokens a chunk.
+"""Policies that differ in one thing, their head or their fusion, side by side on the tabletop.
 
-python benchmarks/policy_comparison.py heads --checkpoints flow runs/flow/checkpoint bins runs/bins/checkpoint
+python benchmarks/policy_comparison.py heads --checkpoints flow runs/flow/best bins runs/bins/best
+python benchmarks/policy_comparison.py fusion-ablation --checkpoints early runs/early/best late runs/late/best
 
-Success is closed loop on the training combinations, the same unseen layouts for all. The action error is that of
-demonstrations held out from training, everything present. Latency is one prediction on torch's threads.
+Success is closed loop, on the same unseen layouts for all. The action error is that of demonstrations held out from
+training, everything present: the mean over joints and the chunk's steps. Latency is one prediction on torch's threads.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sim_envs.evaluation import EvaluationConfig, evaluate
 from sim_envs.scoring import latency, summarize
-from sim_envs.tabletop.tasks import TRAINING_TASKS
+from sim_envs.tabletop.tasks import HELD_OUT_TASKS, TRAINING_TASKS, Task
 from vla_datasets.loader import DemonstrationLoader
 from vla_datasets.samples import Samples
 from vla_datasets.store import DemonstrationStore
@@ -37,55 +37,84 @@ INPUTS = ("wrist", "front", "state", "instruction")
 _BATCHES, _BATCH = 8, 128
 _PREDICTIONS = 100
 
+HeldOut = list[tuple[Observation, DemonstrationBatch]]
 
-def measure(
-    result: tyro.conf.Positional[str],
+
+def heads(
     checkpoints: dict[str, Path],
     data: Path = Path("data/tabletop.zarr"),
-    episodes_per_task: int = 5,
-    missing_episodes_per_task: int = 0,
+    episodes_per_task: int = 10,
     processes: int = 2,
 ) -> None:
-    """Measure and write results/<result>.json.
+    """Measure policies with different heads, and write results/heads.json.
 
     Args:
-        result: name of the result file, e.g. heads.
         checkpoints: name and directory of every policy.
-        data: demonstrations, whose validation split gives the action error.
+        data: the demonstrations that they were trained on; their validation split gives the action error.
         episodes_per_task: unseen layouts per task.
-        missing_episodes_per_task: the first so many of these layouts for every missing input; 0: none.
         processes: worker processes.
     """
     store = DemonstrationStore.open(data)
     figures: dict[str, Any] = {}
     for name, path in checkpoints.items():
+        success = _success(path, TRAINING_TASKS, episodes_per_task, processes)
+        combinations = _success(path, HELD_OUT_TASKS, episodes_per_task, processes)
         policy = Policy.load(path)
-        samples = Samples(store, split="validation", chunk_size=policy.chunk_size)
-        loader = DemonstrationLoader(samples, batch_size=_BATCH, seed=0, budget_bytes=int(2e9))
-        words = InstructionEncoder().embed(loader.texts)
-        held_out = [(observe(batch, words), batch) for batch in islice(loader.batches(0), _BATCHES)]
+        held_out = _held_out(store, policy.chunk_size)
+        decodings = {decoding: _speed_and_error(policy, held_out) for decoding in _decodings(policy)}
+        best = next(iter(decodings.values()))  # the default, and what success was measured with
         figures[name] = {
-            "checkpoint": policy.checkpoint_id,
-            "parameters_million": round(sum(p.numel() for p in policy.model.parameters()) / 1e6, 2),
-            **_success(path, episodes_per_task, missing_episodes_per_task, processes),
+            "success": success,
+            "held_out_combinations": combinations,
+            "p50_ms": best["latency"]["p50_ms"],
+            "action_error": best["action_error_rad"],
+            "decodings": decodings,
             **_tokens(policy, held_out),
-            "decodings": {decoding: _speed_and_error(policy, held_out) for decoding in _decodings(policy)},
+            **_about(policy),
         }
         print(name, figures[name], flush=True)
-    write_result(result, {"torch_threads": torch.get_num_threads(), "policies": figures})
+    write_result("heads", {"torch_threads": torch.get_num_threads(), **figures})
 
 
-def _success(path: Path, episodes: int, missing_episodes: int, processes: int) -> dict[str, Any]:
-    config = EvaluationConfig(path, tuple(task.name for task in TRAINING_TASKS), episodes)
-    full = summarize(evaluate(config, processes=processes))
-    figures = {"success": full["overall"], "per_skill": full["per_skill"]}
-    if missing_episodes:
-        fewer = replace(config, episodes_per_task=missing_episodes)
-        runs = {name: replace(fewer, missing=frozenset({name})) for name in INPUTS}
-        figures["missing"] = {
-            name: summarize(evaluate(run, processes=processes))["overall"] for name, run in runs.items()
-        }
-    return figures
+def fusion_ablation(
+    checkpoints: dict[str, Path], episodes_per_task: int = 10, missing_episodes_per_task: int = 3, processes: int = 2
+) -> None:
+    """Measure policies with different fusions, also without each input, and write results/fusion_ablation.json.
+
+    Args:
+        checkpoints: name and directory of every policy.
+        episodes_per_task: unseen layouts per task with all inputs.
+        missing_episodes_per_task: the first so many of these layouts without an input.
+        processes: worker processes.
+    """
+    figures: dict[str, Any] = {}
+    for name, path in checkpoints.items():
+        figures[name] = {"all": _success(path, TRAINING_TASKS, episodes_per_task, processes)}
+        for what in INPUTS:
+            without = _success(path, TRAINING_TASKS, missing_episodes_per_task, processes, frozenset({what}))
+            figures[name][f"without_{what}"] = without
+        figures[name] |= _about(Policy.load(path))
+        print(name, figures[name], flush=True)
+    write_result("fusion_ablation", figures)
+
+
+def _success(
+    path: Path, tasks: Sequence[Task], episodes: int, processes: int, missing: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    config = EvaluationConfig(path, tuple(task.name for task in tasks), episodes, missing=missing)
+    return summarize(evaluate(config, processes=processes))["overall"]
+
+
+def _about(policy: Policy) -> dict[str, Any]:
+    parameters = sum(parameter.numel() for parameter in policy.model.parameters())
+    return {"checkpoint": policy.checkpoint_id, "parameters_million": round(parameters / 1e6, 2)}
+
+
+def _held_out(store: DemonstrationStore, chunk_size: int) -> HeldOut:
+    samples = Samples(store, split="validation", chunk_size=chunk_size)
+    loader = DemonstrationLoader(samples, batch_size=_BATCH, seed=0, budget_bytes=int(2e9))
+    words = InstructionEncoder().embed(loader.texts)
+    return [(observe(batch, words), batch) for batch in islice(loader.batches(0), _BATCHES)]
 
 
 def _decodings(policy: Policy) -> Iterator[str]:
@@ -99,7 +128,7 @@ def _decodings(policy: Policy) -> Iterator[str]:
         yield decoding
 
 
-def _tokens(policy: Policy, held_out: list[tuple[Observation, DemonstrationBatch]]) -> dict[str, float]:
+def _tokens(policy: Policy, held_out: HeldOut) -> dict[str, float]:
     """Returns the mean number of ids of a demonstrated chunk, for the heads that have any."""
     head, normalizer = policy.model.head, policy.model.normalizer
     if not isinstance(head, TokenHead):
@@ -110,7 +139,7 @@ def _tokens(policy: Policy, held_out: list[tuple[Observation, DemonstrationBatch
 
 
 @torch.inference_mode()
-def _speed_and_error(policy: Policy, held_out: list[tuple[Observation, DemonstrationBatch]]) -> dict[str, Any]:
+def _speed_and_error(policy: Policy, held_out: HeldOut) -> dict[str, Any]:
     errors: list[Tensor] = []
     generator = torch.Generator().manual_seed(0)
     for observation, batch in held_out:
@@ -127,10 +156,10 @@ def _speed_and_error(policy: Policy, held_out: list[tuple[Observation, Demonstra
         policy.predict(images, state, "pick up the red cube", 0.0)
         times_ms.append(1e3 * (time.perf_counter() - start_s))
     return {
-        "action_error": {str(unit): round(float(mean[units == unit].mean()), 5) for unit in sorted(set(units))},
+        "action_error_rad": round(float(mean[units == "rad"].mean()), 5),
         "latency": latency(times_ms[5:]),
     }
 
 
 if __name__ == "__main__":
-    tyro.cli(measure)
+    tyro.extras.subcommand_cli_from_dict({"heads": heads, "fusion-ablation": fusion_ablation})

@@ -106,16 +106,22 @@ def loader(result: Mapping[str, Any]) -> str:
 
 def heads(result: Mapping[str, Any]) -> str:
     rows = []
-    for name, policy in result["policies"].items():
+    for name, policy in ((name, found) for name, found in result.items() if isinstance(found, dict)):
         for decoding, figures in policy["decodings"].items():
             decoded = "" if decoding == "one" else f", {decoding}"
-            # Success was measured with the way of decoding that is the default, which is listed first.
-            success = _cells(policy["success"]) if decoding in ("one", "parallel") else ("", "", "")
-            error, times = figures["action_error"]["rad"], figures["latency"]
-            cells = (f"{1e3 * error:.1f}", f"{times['p50_ms']:.1f} ms", f"{times['p99_ms']:.1f} ms")
-            rows.append((name + decoded, *success, *cells, str(policy.get("tokens_per_chunk", ""))))
-    header = ("head", "success", "95% interval", "n", "action error, mrad", "p50", "p99", "tokens a chunk")
-    return _table(header, rows) + _source(result)
+            success, combinations = _cells(policy["success"])[:2], _cells(policy["held_out_combinations"])[:2]
+            if decoding not in ("one", "parallel"):  # success was measured with the default
+                success, combinations = ("", ""), ("", "")
+            times = figures["latency"]
+            cells = (
+                f"{1e3 * figures['action_error_rad']:.1f}",
+                f"{times['p50_ms']:.1f} ms",
+                f"{times['p99_ms']:.1f} ms",
+            )
+            rows.append((name + decoded, *success, *combinations, *cells, str(policy.get("tokens_per_chunk", ""))))
+    interval = "95% interval"
+    header = ("head", "success", interval, "held-out combinations", interval, "action error, mrad", "p50", "p99")
+    return _table((*header, "tokens a chunk"), rows) + _source(result)
 
 
 def store_formats(result: Mapping[str, Any]) -> str:

@@ -97,6 +97,9 @@ class ModelConfig:
         return self.relative_actions
 
 
+LANDMARK_LOSS_WEIGHT = 0.1  # where landmarks are taught and nothing else is asked for
+
+
 @dataclass(frozen=True)
 class LoopConfig:
     """How the training loop trains any model."""
@@ -134,8 +137,8 @@ class LoopConfig:
     random_shift: float = 0.0
     # Weight of the auxiliary loss that teaches the first heatmaps of each camera where things are in its pictures, as a
     # simulator can tell: demonstrations do so in a stream landmarks_CAMERA, captioned frames by themselves. A trained
-    # model needs none. 0: not used.
-    landmark_loss_weight: float = 0.0
+    # model needs none. 0: not taught; None: 0.1 where the data say where things are, else 0.
+    landmark_loss_weight: float | None = None
     # Probability that a word of the text is hidden; one always remains.
     word_dropout: float = 0.0
     # Steps between two validations.
@@ -162,8 +165,10 @@ class LoopConfig:
         require(self, "random_shift", 0 <= self.random_shift <= 0.5, "0 .. 0.5")
         for name in ("batch_size", "accumulate_batches", "validation_every", "validation_batches", "keep_checkpoints"):
             require(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup_steps", "weight_decay", "threads", "seed", "landmark_loss_weight"):
+        for name in ("warmup_steps", "weight_decay", "threads", "seed"):
             require(self, name, getattr(self, name) >= 0, "at least 0")
+        weight = self.landmark_loss_weight
+        require(self, "landmark_loss_weight", weight is None or weight >= 0, "at least 0")
         for name in ("learning_rate", "gradient_clip", "checkpoint_every_s"):
             require(self, name, getattr(self, name) > 0, "over 0")
         require(self, "steps", self.steps >= 1, "at least 1")

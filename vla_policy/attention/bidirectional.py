@@ -17,17 +17,21 @@ class BidirectionalCrossAttention(nn.Module):
         width: token width of both sides; a multiple of `heads`.
         heads: attention heads.
         feedforward_ratio: hidden width of the feed-forward parts / width.
+        key_value_heads: of both attentions, see `CrossAttention`; None = `heads`.
 
     Raises:
-        ValueError: `width` is no multiple of `heads`.
+        ValueError: `width` is no multiple of `heads`, or `heads` none of `key_value_heads`.
 
     Source: the co-attentional layer of ViLBERT, arXiv 1908.02265 (there followed by self-attention, and post-norm).
     """
 
-    def __init__(self, width: int, heads: int, feedforward_ratio: int = 4) -> None:
+    def __init__(
+        self, width: int, heads: int, feedforward_ratio: int = 4, *, key_value_heads: int | None = None
+    ) -> None:
         super().__init__()
-        self.first = TransformerBlock(width, heads, feedforward_ratio)
-        self.second = TransformerBlock(width, heads, feedforward_ratio)
+        self.first, self.second = (
+            TransformerBlock(width, heads, feedforward_ratio, key_value_heads=key_value_heads) for _ in range(2)
+        )
 
     def forward(
         self,
@@ -35,16 +39,23 @@ class BidirectionalCrossAttention(nn.Module):
         second: Float[Tensor, "b m d"],
         first_mask: Bool[Tensor, "b n"] | None = None,
         second_mask: Bool[Tensor, "b m"] | None = None,
-    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
-        """Returns both sides, updated.
+        *,
+        return_weights: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Returns both sides, updated: (b, n, d), (b, m, d).
 
         Args:
             first: (b, n, d).
             second: (b, m, d).
             first_mask: True = valid, of `first`; None = all. A side with no valid token tells the other nothing.
             second_mask: the same of `second`.
+            return_weights: also return what each side attended to, (b, heads, n, m) and (b, heads, m, n).
 
         Raises:
             ValueError: a width, or a mask's shape or dtype, is wrong.
         """
-        return self.first(first, second_mask, second), self.second(second, first_mask, first)
+        if not return_weights:
+            return self.first(first, second_mask, second), self.second(second, first_mask, first)
+        updated, first_weights = self.first(first, second_mask, second, return_weights=True)
+        other, second_weights = self.second(second, first_mask, first, return_weights=True)
+        return updated, other, first_weights, second_weights

@@ -36,17 +36,26 @@ class TransformerBlock(nn.Module):
         heads: attention heads.
         feedforward_ratio: hidden width of the feed-forward part / width.
         norm_epsilon: added to the variance by the layer norms.
+        key_value_heads: of the attention, see `CrossAttention`; None = `heads`.
 
     Raises:
-        ValueError: `width` is no multiple of `heads`.
+        ValueError: `width` is no multiple of `heads`, or `heads` none of `key_value_heads`.
 
     Source: pre-norm block, arXiv 2002.04745.
     """
 
-    def __init__(self, width: int, heads: int, feedforward_ratio: int = 4, norm_epsilon: float = 1e-5) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        feedforward_ratio: int = 4,
+        norm_epsilon: float = 1e-5,
+        *,
+        key_value_heads: int | None = None,
+    ) -> None:
         super().__init__()
         self.attention_norm = LayerNorm(width, eps=norm_epsilon)
-        self.attention = CrossAttention(width, heads)
+        self.attention = CrossAttention(width, heads, key_value_heads=key_value_heads)
         self.feedforward_norm = LayerNorm(width, eps=norm_epsilon)
         self.feedforward = FeedForward(width, feedforward_ratio)
 
@@ -55,13 +64,16 @@ class TransformerBlock(nn.Module):
         x: Float[Tensor, "b n d"],
         mask: Bool[Tensor, "b m"] | Bool[Tensor, "b n m"] | None = None,
         context: Float[Tensor, "b m d"] | None = None,
-    ) -> Float[Tensor, "b n d"]:
-        """Returns the updated tokens.
+        *,
+        return_weights: bool = False,
+    ) -> Float[Tensor, "b n d"] | tuple[Float[Tensor, "b n d"], Float[Tensor, "b h n m"]]:
+        """Returns the updated tokens; with `return_weights` that and the attention's weights, (b, heads, n, m).
 
         Args:
             x: (b, n, d) tokens.
             mask: True = may be attended to, per key or per query and key; None = all.
             context: (b, m, d) other tokens to attend to, normalised with the same norm; None = x itself.
+            return_weights: also return the weights.
 
         Raises:
             ValueError: a width, or the mask's shape or dtype, is wrong.
@@ -73,5 +85,9 @@ class TransformerBlock(nn.Module):
                 )
         queries = self.attention_norm(x)
         keys = queries if context is None else self.attention_norm(context)
-        x = x + self.attention(queries, keys, mask)
-        return x + self.feedforward(self.feedforward_norm(x))
+        if not return_weights:
+            x = x + self.attention(queries, keys, mask)
+            return x + self.feedforward(self.feedforward_norm(x))
+        gathered, weights = self.attention(queries, keys, mask, return_weights=True)
+        x = x + gathered
+        return x + self.feedforward(self.feedforward_norm(x)), weights

@@ -44,14 +44,17 @@ class ChannelAttention(nn.Module):
         second: Float[Tensor, "b m e"],
         first_mask: Bool[Tensor, "b n"] | None = None,
         second_mask: Bool[Tensor, "b m"] | None = None,
-    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m e"]]:
-        """Returns both sides with their channels scaled by factors in 0 .. 2.
+        *,
+        return_weights: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Returns both sides with their channels scaled by factors in 0 .. 2: (b, n, d), (b, m, e).
 
         Args:
             first: (b, n, first_width).
             second: (b, m, second_width).
             first_mask: True = valid, of `first`; None = all. A side with no valid token counts as zeros in the mean.
             second_mask: the same of `second`.
+            return_weights: also return the factors of both, (b, d) and (b, e).
 
         Raises:
             ValueError: a width, or a mask's shape or dtype, is wrong.
@@ -68,8 +71,10 @@ class ChannelAttention(nn.Module):
                     f"{mask.dtype} {tuple(mask.shape)}"
                 )
         means = (masked_mean(first, first_mask), masked_mean(second, second_mask))
-        z = F.relu(self.squeeze(torch.cat(means, dim=-1)))[:, None]
-        return 2 * self.first(z).sigmoid() * first, 2 * self.second(z).sigmoid() * second
+        z = F.relu(self.squeeze(torch.cat(means, dim=-1)))
+        factors = (2 * self.first(z).sigmoid(), 2 * self.second(z).sigmoid())
+        scaled = (factors[0][:, None] * first, factors[1][:, None] * second)
+        return (*scaled, *factors) if return_weights else scaled
 
 
 def masked_mean(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b d"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -18,20 +19,34 @@ class MultiHeadCoAttention(nn.Module):
         heads: attention heads.
         layers: pairs of updates, at least 1.
         feedforward_ratio: hidden width of the feed-forward parts / width.
+        key_value_heads: of all attentions, see `CrossAttention`; None = `heads`.
 
     Raises:
-        ValueError: `width` is no multiple of `heads`, or there is no layer.
+        ValueError: `width` is no multiple of `heads`, `heads` none of `key_value_heads`, or there is no layer.
 
     Source: alternating co-attention, arXiv 1606.00061, with multi-head attention and residual updates of every token in
     place of its attention-pooled vectors.
     """
 
-    def __init__(self, width: int, heads: int, layers: int = 1, feedforward_ratio: int = 4) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        layers: int = 1,
+        feedforward_ratio: int = 4,
+        *,
+        key_value_heads: int | None = None,
+    ) -> None:
         super().__init__()
         if layers < 1:
             raise ValueError(f"co-attention needs at least 1 layer; got {layers}")
-        self.first = nn.ModuleList(TransformerBlock(width, heads, feedforward_ratio) for _ in range(layers))
-        self.second = nn.ModuleList(TransformerBlock(width, heads, feedforward_ratio) for _ in range(layers))
+        self.first, self.second = (
+            nn.ModuleList(
+                TransformerBlock(width, heads, feedforward_ratio, key_value_heads=key_value_heads)
+                for _ in range(layers)
+            )
+            for _ in range(2)
+        )
 
     def forward(
         self,
@@ -39,19 +54,29 @@ class MultiHeadCoAttention(nn.Module):
         second: Float[Tensor, "b m d"],
         first_mask: Bool[Tensor, "b n"] | None = None,
         second_mask: Bool[Tensor, "b m"] | None = None,
-    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b m d"]]:
-        """Returns both sides, updated in turns.
+        *,
+        return_weights: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Returns both sides, updated in turns: (b, n, d), (b, m, d).
 
         Args:
             first: (b, n, d), the side that reads first.
             second: (b, m, d).
             first_mask: True = valid, of `first`; None = all. A side with no valid token tells the other nothing.
             second_mask: the same of `second`.
+            return_weights: also return what each side attended to in every layer, (layers, b, heads, n, m) and
+                (layers, b, heads, m, n).
 
         Raises:
             ValueError: a width, or a mask's shape or dtype, is wrong.
         """
+        weights: list[tuple[Tensor, Tensor]] = []
         for first_block, second_block in zip(self.first, self.second, strict=True):
-            first = first_block(first, second_mask, second)
-            second = second_block(second, first_mask, first)
-        return first, second
+            if not return_weights:
+                first = first_block(first, second_mask, second)
+                second = second_block(second, first_mask, first)
+                continue
+            first, first_weights = first_block(first, second_mask, second, return_weights=True)
+            second, second_weights = second_block(second, first_mask, first, return_weights=True)
+            weights.append((first_weights, second_weights))
+        return (first, second, *map(torch.stack, zip(*weights, strict=True)))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vla_policy.config import LANDMARK_LOSS_WEIGHT
 from vla_policy.pretrain_config import PretrainConfig
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def pretrain(
     console = Console()
     with console.status(f"making pictures: {data}"):
         training, held_out = _pairs(data, image_size, layouts, camera, processes)
+    if config.landmark_loss_weight is None:
+        config = replace(config, landmark_loss_weight=0.0 if training.landmarks is None else LANDMARK_LOSS_WEIGHT)
     if not config.landmark_loss_weight:
         training = replace(training, landmarks=None)
     torch.manual_seed(config.seed)

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_policy.config import ModelConfig, TrainConfig
+from vla_policy.config import LANDMARK_LOSS_WEIGHT, ModelConfig, TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,7 @@ def train(
     from vla_datasets.loader import DemonstrationLoader
     from vla_datasets.mixture import Mixture, budget_shares
     from vla_datasets.samples import Samples
+    from vla_datasets.schema import landmark_stream
     from vla_datasets.split import Split
     from vla_datasets.statistics import compute_statistics, robot_key
     from vla_datasets.store import DemonstrationStore
@@ -75,6 +76,9 @@ def train(
     console = Console()
     stores = [DemonstrationStore.open(path) for path in data]
     body = stores[0].embodiment
+    if train.landmark_loss_weight is None:
+        taught = any(landmark_stream(name) in store.streams for store in stores for name in body.cameras)
+        train = replace(train, landmark_loss_weight=LANDMARK_LOSS_WEIGHT if taught else 0.0)
     landmarks = _landmark_streams(stores, model.keypoints) if train.landmark_loss_weight else {}
     fraction = train.validation_fraction
     statistics = compute_statistics(
@@ -130,7 +134,8 @@ def train(
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     console.print(
         f"{len(loader)} samples, {len(held_out)} held out, {len(loader.texts)} instructions; "
-        f"{parameters / 1e6:.1f} M parameters, head {model.head}, fusion {model.fusion}"
+        f"{parameters / 1e6:.1f} M parameters, head {model.head}, fusion {model.fusion}; landmarks taught: "
+        + (", ".join(landmarks.values()) or "none")
     )
     data_identity, descriptions = _identify(loader)
     identity = {"model": model.to_json(), "train": resumable(train), "start_from": meta["start_from"], **data_identity}
@@ -171,13 +176,14 @@ def _landmark_streams(stores: Sequence[DemonstrationStore], most: int) -> dict[s
         if axes != ["x", "y"] * (len(axes) // 2) or {*channel.units} != {"1"} or len(axes) > 2 * most:
             raise ValueError(
                 f"{first.path}: the stream {name} must have THING_x [1], THING_y [1] of at most {most} things "
-                f"(--keypoints), as shares of the picture's sides; got {channel}"
+                f"(--keypoints), as shares of the picture's sides; got {channel}. --landmark-loss-weight 0 "
+                "leaves it out"
             )
         for other in stores[1:]:
             if name not in other.streams or other.streams[name].channel != channel:
                 raise ValueError(
                     f"{other.path} must have the stream {name} with {channel}, as {first.path} has; got "
-                    f"{describe_streams(other.streams)}"
+                    f"{describe_streams(other.streams)}. --landmark-loss-weight 0 leaves it out"
                 )
     return found
 

@@ -68,6 +68,29 @@ def test_a_side_without_a_valid_token_is_finite(layer: nn.Module, pair: Pair) ->
         assert x.grad is None or x.grad.isfinite().all()
 
 
+def test_weights_are_returned_on_request_and_change_nothing(layer: nn.Module, pair: Pair) -> None:
+    mask = torch.arange(5).expand(2, 5) != 1
+    plain = layer(*pair, None, mask)
+    first, second, *weights = layer(*pair, None, mask, return_weights=True)
+    assert len(plain) == 2
+    torch.testing.assert_close((first, second), plain)
+    if isinstance(layer, ChannelAttention):
+        torch.testing.assert_close(weights[0][:, None] * pair[0], first)
+        torch.testing.assert_close(weights[1][:, None] * pair[1], second)
+        return
+    assert [tuple(given.shape[-4:]) for given in weights] == [(2, 2, 3, 5), (2, 2, 5, 3)]
+    assert (weights[0][..., 1] == 0).all()
+    for given in weights:
+        torch.testing.assert_close(given.sum(dim=-1), torch.ones(given.shape[:-1]))
+
+
+@pytest.mark.parametrize("kind", [BidirectionalCrossAttention, MultiHeadCoAttention])
+def test_query_heads_can_share_keys_and_values(kind: type[nn.Module], pair: Pair) -> None:
+    layer, full = kind(16, 4, key_value_heads=2), kind(16, 4)
+    assert sum(p.numel() for p in full.parameters()) - sum(p.numel() for p in layer.parameters()) == 2 * 16 * 17
+    assert [x.shape for x in layer(*pair)] == [x.shape for x in pair]
+
+
 def test_bidirectional_reads_the_other_side_as_it_was(pair: Pair) -> None:
     torch.manual_seed(0)
     layer = BidirectionalCrossAttention(16, 2)

@@ -15,7 +15,7 @@ from vla_datasets.store import DemonstrationStore
 from vla_policy.cli import main
 from vla_policy.config import FusionName
 from vla_policy.embodiment import Channel, Embodiment
-from vla_policy.training.checkpoint import load_checkpoint
+from vla_policy.training.checkpoint import load_checkpoint, read_meta
 from vla_policy.vla.policy import Policy
 
 FLAGS = """
@@ -184,12 +184,18 @@ def test_landmarks_are_learned_from_the_stream_that_names_them(
     names = ("cup_x", "cup_y", "door_x", "door_y")
     stream = Stream(Channel(names, ("1",) * 4), samples_per_frame=1)
     store = write_store(tmp_path / "named.zarr", body, 10, {landmark_stream("front"): stream})
-    flags = [*shlex.split(FLAGS), "--steps", "2", "--landmark-loss-weight", "0.1"]
-    assert main(["train", "--data", str(store), "--out", str(tmp_path / "run"), *flags]) == 0
-    assert "landmarks" in capsys.readouterr().out
+    flags = [*shlex.split(FLAGS), "--steps", "2"]
+    for path, weight, says in (
+        (store, 0.1, "landmarks taught: landmarks_front"),
+        (plain, 0.0, "landmarks taught: none"),
+    ):
+        out = tmp_path / f"run {weight}"
+        assert main(["train", "--data", str(path), "--out", str(out), *flags]) == 0
+        assert says in capsys.readouterr().out.replace("\n", " ")
+        assert read_meta(out / "checkpoint")["train"]["landmark_loss_weight"] == weight
 
     train = ["train", "--out", str(tmp_path / "other"), *flags]
-    assert main([*train, "--data", str(plain)]) == 2
+    assert main([*train, "--data", str(plain), "--landmark-loss-weight", "0.1"]) == 2
     assert "needs demonstrations with a stream landmarks_front or landmarks_wrist_camera" in capsys.readouterr().err
     assert main([*train, "--data", str(store), str(plain)]) == 2
     assert "must have the stream landmarks_front with cup_x [1], cup_y [1]" in capsys.readouterr().err

@@ -25,9 +25,9 @@ _FAST_VOCABULARY = 1024
 class TokenHead(nn.Module):
     """Predicts a chunk's ids, trained with cross-entropy for two ways of decoding at once.
 
-    ``autoregressive``: every id from those before it, one pass per id, of that id alone. ``parallel``: all ids in one pass, from learned
-    positions alone. `decoding` picks one at any time. Both take, from left to right, the likeliest id that the chunk
-    still has room for, so what they choose always decodes.
+    ``autoregressive``: every id from those before it, one pass of one token per id. ``parallel``: all ids in one pass,
+    from learned positions alone. `decoding` picks one at any time. Both take, from left to right, the likeliest id that
+    the chunk still has room for, so what they choose always decodes.
 
     Args:
         config: chunk size and expert.
