@@ -118,10 +118,11 @@ def heads(result: Mapping[str, Any]) -> str:
                 f"{times['p50_ms']:.1f} ms",
                 f"{times['p99_ms']:.1f} ms",
             )
-            rows.append((name + decoded, *success, *combinations, *cells, str(policy.get("tokens_per_chunk", ""))))
+            training = (f"{policy['steps']:,}", str(policy.get("tokens_per_chunk", "")))
+            rows.append((name + decoded, *success, *combinations, *cells, *training))
     interval = "95% interval"
     header = ("head", "success", interval, "held-out combinations", interval, "action error, mrad", "p50", "p99")
-    return _table((*header, "tokens a chunk"), rows) + _source(result)
+    return _table((*header, "steps", "tokens a chunk"), rows) + _source(result)
 
 
 def store_formats(result: Mapping[str, Any]) -> str:
