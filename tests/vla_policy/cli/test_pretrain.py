@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sim_envs.tabletop import frame_pairs
 from vla_datasets.emoji import ANNOTATIONS, FONT
 from vla_policy.cli import main
 from vla_policy.retrieval.dual_encoder import load_dual_encoder
@@ -31,3 +32,18 @@ def test_pretrains_on_emoji_and_goes_on_from_an_encoder(tmp_path: Path, capsys: 
     again = ["pretrain", "--out", str(other), *shlex.split(FLAGS), "--steps", "1", "--objective", "masked"]
     assert main([*again, "--start-from", str(out / "checkpoint")]) == 0
     assert load_dual_encoder(other / "checkpoint").fingerprint != embedder.fingerprint
+
+
+def test_pretrains_on_frames_and_teaches_their_landmarks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(frame_pairs, "MOMENTS", 2)
+    monkeypatch.setattr(frame_pairs, "STAGED", 1)
+    monkeypatch.setattr(frame_pairs, "TRAINING_TASKS", frame_pairs.TRAINING_TASKS[:4])
+    frames = ["--data", "frames", "--layouts", "1", "--contrastive", "sigmoid", "--steps", "2", "--best-by", "loss"]
+    command = ["pretrain", *frames, *shlex.split(FLAGS), "--best-is", "lowest"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    assert "landmarks" in capsys.readouterr().out  # by default, since frames have them
+    assert load_dual_encoder(tmp_path / "run/best").width == 256
+    assert main([*command, "--out", str(tmp_path / "other"), "--layouts", "0"]) == 2
+    assert "--layouts is 1" in capsys.readouterr().err
