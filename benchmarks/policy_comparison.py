@@ -13,9 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
 import torch
 import tyro
 from result_files import write_result
@@ -28,10 +27,12 @@ from vla_datasets.loader import DemonstrationLoader
 from vla_datasets.samples import Samples
 from vla_datasets.store import DemonstrationStore
 from vla_policy.encoders import InstructionEncoder
-from vla_policy.training.checkpoint import read_meta
+from vla_policy.training.checkpoint import load_checkpoint, read_meta
 from vla_policy.training.vla_task import observe
 from vla_policy.types import DemonstrationBatch, Observation
 from vla_policy.vla.heads import TokenHead
+from vla_policy.vla.heads.token import Decoding
+from vla_policy.vla.model import VLAModel
 from vla_policy.vla.policy import Policy
 
 INPUTS = ("wrist", "front", "state", "instruction")
@@ -60,9 +61,12 @@ def heads(
     for name, path in checkpoints.items():
         success = _success(path, TRAINING_TASKS, episodes_per_task, processes)
         combinations = _success(path, HELD_OUT_TASKS, episodes_per_task, processes)
-        policy = Policy.load(path)
+        policy, model = Policy.load(path), load_checkpoint(path).model.float()
         held_out = _held_out(store, policy.chunk_size)
-        decodings = {decoding: _speed_and_error(policy, held_out) for decoding in _decodings(policy)}
+        decodings = {
+            decoding: {"action_error_rad": _error(model, held_out), "latency": _latency(policy, held_out)}
+            for decoding in _decodings(policy.model.head, model.head)
+        }
         best = next(iter(decodings.values()))  # the default, and what success was measured with
         figures[name] = {
             "success": success,
@@ -119,14 +123,14 @@ def _held_out(store: DemonstrationStore, chunk_size: int) -> HeldOut:
     return [(observe(batch, words), batch) for batch in islice(loader.batches(0), _BATCHES)]
 
 
-def _decodings(policy: Policy) -> Iterator[str]:
-    """Yields the ways in which the head decodes a chunk, while it is set to each."""
-    head = policy.model.head
-    if not isinstance(head, TokenHead):
+def _decodings(*heads: Any) -> Iterator[str]:
+    """Yields the ways in which a head decodes a chunk, its default first, while all of the given ones are set to it."""
+    if not isinstance(heads[0], TokenHead):
         yield "one"
         return
-    for decoding in ("parallel", "autoregressive"):
-        head.decoding = decoding
+    for decoding in sorted(get_args(Decoding), key=lambda decoding: decoding != heads[0].decoding):
+        for head in heads:
+            head.decoding = decoding
         yield decoding
 
 
@@ -141,15 +145,19 @@ def _tokens(policy: Policy, held_out: HeldOut) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def _speed_and_error(policy: Policy, held_out: HeldOut) -> dict[str, Any]:
+def _error(model: VLAModel, held_out: HeldOut) -> float:
+    """Returns the mean absolute error of the joint actions, float32, in rad."""
     errors: list[Tensor] = []
     generator = torch.Generator().manual_seed(0)
     for observation, batch in held_out:
         noise = torch.randn(batch.actions.shape, generator=generator)
-        error = (policy.model.sample(observation, noise) - batch.actions).abs()
+        error = (model.sample(observation, noise) - batch.actions).abs()
         errors.append(error[batch.action_mask])
-    units = np.array(policy.embodiment.action.units)
-    mean = torch.cat(errors).mean(dim=0).numpy()
+    is_joint = torch.tensor([unit == "rad" for unit in model.embodiment.action.units])
+    return round(float(torch.cat(errors)[:, is_joint].mean()), 5)
+
+
+def _latency(policy: Policy, held_out: HeldOut) -> dict[str, Any]:
     observation = held_out[0][0]
     images = {name: picture[0, 0].numpy() for name, picture in observation.images.items()}
     state, times_ms = observation.state[0, 0].numpy(), []
@@ -157,10 +165,7 @@ def _speed_and_error(policy: Policy, held_out: HeldOut) -> dict[str, Any]:
         start_s = time.perf_counter()
         policy.predict(images, state, "pick up the red cube", 0.0)
         times_ms.append(1e3 * (time.perf_counter() - start_s))
-    return {
-        "action_error_rad": round(float(mean[units == "rad"].mean()), 5),
-        "latency": latency(times_ms[5:]),
-    }
+    return latency(times_ms[5:])
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ class TokenHead(nn.Module):
     """Predicts a chunk's ids, trained with cross-entropy for two ways of decoding at once.
 
     ``autoregressive``: every id from those before it, one pass of one token per id. ``parallel``: all ids in one pass,
-    from learned positions alone. `decoding` picks one at any time. Both take, from left to right, the likeliest id that
-    the chunk still has room for, so what they choose always decodes.
+    from learned positions alone. `decoding` picks one at any time; at first it is ``parallel`` for bins, of which each
+    has its place, and ``autoregressive`` for FAST, where an id's place depends on those before it. Both take, from left
+    to right, the likeliest id that the chunk still has room for, so what they choose always decodes.
 
     Args:
         config: chunk size and expert.
@@ -49,7 +50,7 @@ class TokenHead(nn.Module):
                 f"the action tokenizer must be of chunks of {config.chunk_size} x {action_dim} values; it is of "
                 f"{tokenizer.max_tokens}"
             )
-        self.decoding: Decoding = "parallel"
+        self.decoding: Decoding = "autoregressive" if isinstance(tokenizer, FASTTokenizer) else "parallel"
         self.tokenizer = tokenizer
         self.noise_shape = (config.chunk_size, action_dim)
         width = config.expert_width

@@ -38,6 +38,12 @@ def context(size: int = 4) -> TokenGroup:
     return TokenGroup(torch.randn(size, 5, 32, generator=generator), torch.ones(size, 5, dtype=torch.bool))
 
 
+def test_what_has_no_place_of_its_own_is_not_decoded_in_parallel_unless_asked(
+    make_head: Callable[[str], TokenHead],
+) -> None:
+    assert [make_head(kind).decoding for kind in KINDS] == ["parallel", "autoregressive"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_decodings_learn_the_chunks(make_head: Callable[[str], TokenHead], kind: str) -> None:
     head, actions = make_head(kind), chunks()[:4]
