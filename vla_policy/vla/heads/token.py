@@ -56,6 +56,8 @@ class TokenHead(nn.Module):
         width = config.expert_width
         self.expert = ActionExpert(config, tokenizer.vocab_size)
         self.embedding = nn.Embedding(tokenizer.vocab_size + 1, width)  # the last one: not known yet
+        # As small as the positions, which would drown in embeddings of size 1.
+        nn.init.normal_(self.embedding.weight, std=0.02)
         self.positions = nn.Parameter(0.02 * torch.randn(tokenizer.max_tokens, width))
         self.conditions = nn.ParameterDict(
             {name: nn.Parameter(0.02 * torch.randn(width)) for name in ("parallel", "autoregressive")}
