@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vla_policy.config import LoopConfig
 from vla_policy.encoders import ConvVisionEncoder, WordGrounding
+from vla_policy.vla.heads.expert import ActionExpert
 
 # A matrix with a smaller side reads or writes a few numbers (a state, an action) and is no hidden matrix.
 _HIDDEN = 16
@@ -19,7 +20,8 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.O
 
     AdamW decays matrices and convolutions alone: norms, biases and embeddings of a single row keep their scale. With
     ``muon`` it leaves the weights of linear layers to Muon, whose updates, orthogonalised and scaled to the size of
-    AdamW's, share its learning rate and decay. What looks at pictures, convolutions and what steers them, stays with
+    AdamW's, share its learning rate and decay. An action head's last layer, which gives logits or actions, is no hidden
+    matrix and stays with AdamW, as Muon's authors advise. What looks at pictures, convolutions and what steers them, stays with
     AdamW: with Muon it learned no faster, and the state predicted from the cameras was worse for the first 300 steps.
 
     Source: Muon, kellerjordan.github.io/posts/muon; the scale, arXiv 2502.16982.
@@ -28,6 +30,7 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.O
     if config.optimizer == "muon":
         seeing = [layer for layer in model.modules() if isinstance(layer, ConvVisionEncoder | WordGrounding)]
         kept = {parameter for layer in seeing for parameter in layer.parameters()}
+        kept |= {expert.out.weight for expert in model.modules() if isinstance(expert, ActionExpert)}
         weights = dict.fromkeys(layer.weight for layer in model.modules() if isinstance(layer, nn.Linear))
         hidden = [weight for weight in weights if weight not in kept and min(weight.shape) >= _HIDDEN]
     taken = set(hidden)
