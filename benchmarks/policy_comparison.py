@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import tyro
@@ -31,7 +31,6 @@ from vla_policy.training.checkpoint import load_checkpoint, read_meta
 from vla_policy.training.vla_task import observe
 from vla_policy.types import DemonstrationBatch, Observation
 from vla_policy.vla.heads import TokenHead
-from vla_policy.vla.heads.token import Decoding
 from vla_policy.vla.model import VLAModel
 from vla_policy.vla.policy import Policy
 
@@ -128,7 +127,7 @@ def _decodings(*heads: Any) -> Iterator[str]:
     if not isinstance(heads[0], TokenHead):
         yield "one"
         return
-    for decoding in sorted(get_args(Decoding), key=lambda decoding: decoding != heads[0].decoding):
+    for decoding in heads[0].decodings:
         for head in heads:
             head.decoding = decoding
         yield decoding

@@ -21,8 +21,8 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.O
     AdamW decays matrices and convolutions alone: norms, biases and embeddings of a single row keep their scale. With
     ``muon`` it leaves the weights of linear layers to Muon, whose updates, orthogonalised and scaled to the size of
     AdamW's, share its learning rate and decay. An action head's last layer, which gives logits or actions, is no hidden
-    matrix and stays with AdamW, as Muon's authors advise. What looks at pictures, convolutions and what steers them, stays with
-    AdamW: with Muon it learned no faster, and the state predicted from the cameras was worse for the first 300 steps.
+    matrix and stays with AdamW, as Muon's authors advise. So does what looks at pictures, convolutions and what steers
+    them: with Muon it learned no faster, and the state predicted from the cameras was worse for the first 300 steps.
 
     Source: Muon, kellerjordan.github.io/posts/muon; the scale, arXiv 2502.16982.
     """

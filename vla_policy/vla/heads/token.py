@@ -23,12 +23,13 @@ _FAST_VOCABULARY = 1024
 
 
 class TokenHead(nn.Module):
-    """Predicts a chunk's ids, trained with cross-entropy for two ways of decoding at once.
+    """Predicts a chunk's ids, trained with cross-entropy for all of its ways of decoding at once.
 
     ``autoregressive``: every id from those before it, one pass of one token per id. ``parallel``: all ids in one pass,
-    from learned positions alone. `decoding` picks one at any time; at first it is ``parallel`` for bins, of which each
-    has its place, and ``autoregressive`` for FAST, where an id's place depends on those before it. Both take, from left
-    to right, the likeliest id that the chunk still has room for, so what they choose always decodes.
+    from learned positions alone; bins alone have it, since where an id of FAST stands depends on those before it. The
+    position of an id is that of the first number that it stands for. `decoding` picks one of `decodings` at any time,
+    the first one at first. Both take, from left to right, the likeliest id that the chunk still has room for, so what
+    they choose always decodes.
 
     Args:
         config: chunk size and expert.
@@ -50,7 +51,9 @@ class TokenHead(nn.Module):
                 f"the action tokenizer must be of chunks of {config.chunk_size} x {action_dim} values; it is of "
                 f"{tokenizer.max_tokens}"
             )
-        self.decoding: Decoding = "autoregressive" if isinstance(tokenizer, FASTTokenizer) else "parallel"
+        is_fast = isinstance(tokenizer, FASTTokenizer)
+        self.decodings: tuple[Decoding, ...] = ("autoregressive",) if is_fast else ("parallel", "autoregressive")
+        self.decoding = self.decodings[0]
         self.tokenizer = tokenizer
         self.noise_shape = (config.chunk_size, action_dim)
         width = config.expert_width
@@ -59,9 +62,7 @@ class TokenHead(nn.Module):
         # As small as the positions, which would drown in embeddings of size 1.
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.positions = nn.Parameter(0.02 * torch.randn(tokenizer.max_tokens, width))
-        self.conditions = nn.ParameterDict(
-            {name: nn.Parameter(0.02 * torch.randn(width)) for name in ("parallel", "autoregressive")}
-        )
+        self.conditions = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in self.decodings})
         self.register_buffer("lengths", tokenizer.lengths, persistent=False)
 
     def loss(
@@ -71,7 +72,7 @@ class TokenHead(nn.Module):
         action_mask: Bool[Tensor, "b k"],
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
-        """Returns the mean over both decodings of the ids' cross-entropy; nothing is drawn from the generator.
+        """Returns the mean over the decodings of the ids' cross-entropy; nothing is drawn from the generator.
 
         Chunks with no valid step do not count. In others a padded step repeats the last action, and is learned as such:
         the ids of FAST are of the chunk as a whole. Actions outside the tokenizer's range count as its nearest bound.
@@ -79,17 +80,24 @@ class TokenHead(nn.Module):
         ids, valid = self.tokenizer.encode(actions.detach(), clip=True)
         valid = valid & action_mask.any(dim=1, keepdim=True)
         observed = self.expert.observe(observation)
-        causal = self._autoregressive(ids[:, :-1], observed, observation.mask)
-        parallel = self._parallel(observed, observation.mask)[:, : ids.shape[1]]
+        predicted = [self._autoregressive(ids[:, :-1], observed, observation.mask)]
+        if "parallel" in self.decodings:
+            predicted.append(self._parallel(observed, observation.mask))
         losses = [
             F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none") * valid.flatten()
-            for logits in (causal, parallel)
+            for logits in predicted
         ]
         return torch.stack(losses).mean(dim=0).sum() / valid.sum().clamp_min(1)
 
     @torch.no_grad()
     def sample(self, observation: TokenGroup, noise: Float[Tensor, "b k a"]) -> Float[Tensor, "b k a"]:
-        """Returns normalised actions, decoded as `decoding` says; the noise is not used."""
+        """Returns normalised actions, decoded as `decoding` says; the noise is not used.
+
+        Raises:
+            ValueError: the head does not have this `decoding`.
+        """
+        if self.decoding not in self.decodings:
+            raise ValueError(f"the ids of this head are decoded {' or '.join(self.decodings)}; got {self.decoding!r}")
         observed, mask = self.expert.observe(observation), observation.mask
         modulation = self.expert.modulate(self.conditions["autoregressive"][None])
         ids = self.lengths.new_zeros(len(observation.tokens), 0)
@@ -98,13 +106,12 @@ class TokenHead(nn.Module):
         choice = torch.full_like(room, self.tokenizer.vocab_size)
         all_logits = self._parallel(observed, mask) if self.decoding == "parallel" else None
         while bool((room > 0).any()):
-            position = ids.shape[1]
             if all_logits is None:
-                token = self.embedding(choice) + self.positions[position]
+                token = self._tokens(choice, self.tokenizer.max_tokens - room)
                 logits, observed, mask = self.expert.extend(token, observed, mask, modulation)
                 logits = logits[:, -1]
             else:
-                logits = all_logits[:, position]
+                logits = all_logits[:, ids.shape[1]]
             choice = logits.masked_fill(self.lengths > room, -torch.inf).argmax(dim=1, keepdim=True)
             taken = torch.cat((taken, room > 0), dim=1)
             ids = torch.cat((ids, torch.where(room > 0, choice, 0)), dim=1)
@@ -115,12 +122,16 @@ class TokenHead(nn.Module):
         self, ids: Int64[Tensor, "b l"], observed: list[KeysValues], mask: Bool[Tensor, "b n"]
     ) -> Float[Tensor, "b m v"]:
         """Returns the logits of the first id and of that after each of the given ones, m = l + 1."""
-        ids = F.pad(ids, (1, 0), value=self.tokenizer.vocab_size)
-        length = ids.shape[1]
-        tokens = self.embedding(ids) + self.positions[:length]
-        earlier = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+        starts = F.pad(self.lengths[ids].cumsum(dim=1), (1, 0))
+        tokens = self._tokens(F.pad(ids, (1, 0), value=self.tokenizer.vocab_size), starts)
+        earlier = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=ids.device).tril()
         modulation = self.expert.modulate(self.conditions["autoregressive"][None])
         return self.expert(tokens, observed, mask, modulation, among=earlier)
+
+    def _tokens(self, before: Int64[Tensor, "b l"], starts: Int64[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
+        """Returns what predicts ids, from the id before each and the number where each starts."""
+        last = self.tokenizer.max_tokens - 1  # where a chunk is complete, nothing counts any more
+        return self.embedding(before) + self.positions[starts.clamp_max(last)]
 
     def _parallel(self, observed: list[KeysValues], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b l v"]:
         """Returns the logits of all positions at once."""

@@ -17,7 +17,7 @@ from vla_policy.vla.heads import TokenHead, build_head, fit_action_tokenizer
 from vla_policy.vla.model import VLAModel
 
 KINDS = ["bins", "fast"]
-DECODINGS = ["parallel", "autoregressive"]
+DECODINGS = [("bins", "parallel"), ("bins", "autoregressive"), ("fast", "autoregressive")]
 
 
 def chunks(n: int = 200) -> Tensor:
@@ -38,14 +38,28 @@ def context(size: int = 4) -> TokenGroup:
     return TokenGroup(torch.randn(size, 5, 32, generator=generator), torch.ones(size, 5, dtype=torch.bool))
 
 
-def test_what_has_no_place_of_its_own_is_not_decoded_in_parallel_unless_asked(
-    make_head: Callable[[str], TokenHead],
-) -> None:
-    assert [make_head(kind).decoding for kind in KINDS] == ["parallel", "autoregressive"]
+def test_what_has_no_place_of_its_own_is_not_decoded_in_parallel(make_head: Callable[[str], TokenHead]) -> None:
+    assert make_head("bins").decodings == ("parallel", "autoregressive")
+    head = make_head("fast")
+    head.decoding = "parallel"
+    with pytest.raises(ValueError, match="are decoded autoregressive; got 'parallel'"):
+        head.sample(context(), torch.zeros(4, 4, 3))
+
+
+def test_a_token_stands_where_its_first_number_does(make_head: Callable[[str], TokenHead]) -> None:
+    head = make_head("fast")
+    ids, mask = head.tokenizer.encode(chunks()[:4], clip=True)
+    starts: list[Tensor] = []
+    tokens = head._tokens
+    head._tokens = lambda before, found: (starts.append(found), tokens(before, found))[1]
+    head._autoregressive(ids[:, :-1], head.expert.observe(context()), context().mask)
+    for row, valid, found in zip(ids, mask, starts[0], strict=True):
+        spelled = head.lengths[row[valid]]
+        assert found[: len(spelled)].tolist() == (spelled.cumsum(0) - spelled).tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_decodings_learn_the_chunks(make_head: Callable[[str], TokenHead], kind: str) -> None:
+def test_all_decodings_learn_the_chunks(make_head: Callable[[str], TokenHead], kind: str) -> None:
     head, actions = make_head(kind), chunks()[:4]
     optimizer = torch.optim.Adam(head.parameters(), lr=5e-3)
     for _ in range(60):
@@ -55,13 +69,12 @@ def test_both_decodings_learn_the_chunks(make_head: Callable[[str], TokenHead], 
         optimizer.step()
     ids, mask = head.tokenizer.encode(actions, clip=True)
     expected = head.tokenizer.decode(ids, mask)
-    for decoding in DECODINGS:
-        head.decoding = decoding  # pyright: ignore[reportAttributeAccessIssue]
+    for decoding in head.decodings:
+        head.decoding = decoding
         torch.testing.assert_close(head.sample(context(), torch.zeros(4, 4, 3)), expected)
 
 
-@pytest.mark.parametrize("decoding", DECODINGS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "decoding"), DECODINGS)
 def test_what_an_untrained_head_chooses_decodes(
     make_head: Callable[[str], TokenHead], kind: str, decoding: str
 ) -> None:
