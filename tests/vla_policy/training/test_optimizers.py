@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain
 
+import pytest
 import torch
 from torch import nn
 
@@ -23,8 +24,11 @@ def test_together_they_hold_every_parameter_once(make_model: Callable[..., VLAMo
         assert set(parameters) == set(model.parameters())
 
 
-def test_muon_holds_matrices_and_none_of_a_camera_nor_of_an_output(make_model: Callable[..., VLAModel]) -> None:
-    model = make_model()
+@pytest.mark.parametrize("head", ["regression", "bins"])
+def test_muon_holds_matrices_and_none_of_a_camera_nor_of_an_output(
+    make_model: Callable[..., VLAModel], head: str
+) -> None:
+    model = make_model(head=head)
     _, muon = build_optimizers(model, TrainConfig(optimizer="muon"))
     assert isinstance(muon, torch.optim.Muon)
     names = {name for name, parameter in model.named_parameters() if parameter in set(held(muon))}
