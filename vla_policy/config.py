@@ -108,7 +108,7 @@ class LoopConfig:
     batch_size: int = 128
     # Batches whose mean gradient makes one step; a contrastive loss still compares only within a batch.
     accumulate_batches: int = 1
-    # Optimiser steps in all; the default made the shipped policy.
+    # Optimiser steps in all; a third of the default is enough where landmarks are taught.
     steps: int = 6_500
     # Wall-clock budget in minutes instead of `steps`, whose number is then fixed from the throughput of the first ones.
     minutes: float | None = None

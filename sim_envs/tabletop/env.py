@@ -120,7 +120,12 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts an episode; the layout is a pure function of (seed, task).
+        """Starts an episode as `start` does, and looks at it: (observation, info)."""
+        info = self.start(seed=seed, options=options)
+        return self.observe(), info
+
+    def start(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Starts an episode without a look at it; the layout is a pure function of (seed, task). Returns the info.
 
         Args:
             seed: layout seed; None draws one.
@@ -147,7 +152,7 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._instruction = instruction or self._task.instructions[layout_seed % len(self._task.instructions)]
         self._place(self._layout, HOME_RAD + rng.uniform(-_HOME_SPREAD_RAD, _HOME_SPREAD_RAD, len(JOINTS)))
         self._judge = Judge(self.physics, self._task, self._layout)
-        return self.observe(), self._info(success=False, failure="")
+        return self._info(success=False, failure="")
 
     def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Moves for one control period (0.1 s).
@@ -187,10 +192,14 @@ class TabletopEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     def observe(self) -> dict[str, Any]:
         """Returns the observation of the state as it is now, rendered afresh."""
         return {
-            "images": {name: self._renderer.render(self.data, name) for name in CAMERAS},
+            "images": {name: self.picture(name) for name in CAMERAS},
             "state": self._state(),
             "instruction": self._instruction,
         }
+
+    def picture(self, camera: str) -> np.ndarray:
+        """Returns what one of `CAMERAS` sees now, uint8 (h, w, 3) RGB."""
+        return self._renderer.render(self.data, camera)
 
     def resting_action(self) -> np.ndarray:
         """Returns the action that keeps the robot where it is: (7,) float32, the state."""

@@ -65,12 +65,12 @@ class FrameSampler:
 
     def _moments_of(self, task: str, seed: int, rng: np.random.Generator) -> list[CaptionedFrame]:
         env = self._env
-        observation, _ = env.reset(seed=seed, options={"task": task})
+        env.start(seed=seed, options={"task": task})
         expert, finished = Expert(env), False
-        frames = [self._frame(observation["images"][self._camera])]
+        frames = [self._frame()]
         while not finished:
-            observation, _, terminated, truncated, _ = env.step(expert.act())
-            frames.append(self._frame(observation["images"][self._camera]))
+            terminated, truncated, _ = env.advance(expert.act())
+            frames.append(self._frame())
             finished = terminated or truncated
         weights = [_HELD_WEIGHT if any(f.relation == "holds" for f in frame.facts) else 1.0 for frame in frames[:-1]]
         count = min(self._moments, len(frames)) - 1
@@ -81,13 +81,14 @@ class FrameSampler:
         frames = []
         for _ in range(self._staged):
             # A space of its own, so large that no two samplers' layouts ever meet.
-            self._env.reset(seed=int(rng.integers(2**40, 2**62)), options={"task": task})
+            self._env.start(seed=int(rng.integers(2**40, 2**62)), options={"task": task})
             self._stage(rng)
-            frames.append(self._frame(self._env.observe()["images"][self._camera]))
+            frames.append(self._frame())
         return frames
 
-    def _frame(self, image: np.ndarray) -> CaptionedFrame:
+    def _frame(self) -> CaptionedFrame:
         env = self._env
+        image = env.picture(self._camera)
         present = frozenset(env.layout.objects)
         return CaptionedFrame(image, true_facts(env.physics, present), locate_landmarks(env, self._camera))
 
