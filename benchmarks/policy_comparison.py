@@ -10,7 +10,7 @@ training, everything present: the mean over joints and the chunk's steps. Latenc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ INPUTS = ("wrist", "front", "state", "instruction")
 _BATCHES, _BATCH = 8, 128
 _PREDICTIONS = 100
 
-HeldOut = list[tuple[Observation, DemonstrationBatch]]
+HeldOut = Callable[[], Iterator[tuple[Observation, DemonstrationBatch]]]  # the same batches every time
 
 
 def heads(
@@ -119,7 +119,8 @@ def _held_out(store: DemonstrationStore, chunk_size: int) -> HeldOut:
     samples = Samples(store, split="validation", chunk_size=chunk_size)
     loader = DemonstrationLoader(samples, batch_size=_BATCH, seed=0, budget_bytes=int(2e9))
     words = InstructionEncoder().embed(loader.texts)
-    return [(observe(batch, words), batch) for batch in islice(loader.batches(0), _BATCHES)]
+    # Read one by one: a batch's memory is that of a later one.
+    return lambda: ((observe(batch, words), batch) for batch in islice(loader.batches(0), _BATCHES))
 
 
 def _decodings(*heads: Any) -> Iterator[str]:
@@ -138,7 +139,7 @@ def _tokens(policy: Policy, held_out: HeldOut) -> dict[str, float]:
     head, normalizer = policy.model.head, policy.model.normalizer
     if not isinstance(head, TokenHead):
         return {}
-    chunks = [normalizer.actions(batch.actions, batch.state[:, -1]) for _, batch in held_out]
+    chunks = [normalizer.actions(batch.actions, batch.state[:, -1]) for _, batch in held_out()]
     counts = [head.tokenizer.encode(chunk, clip=True)[1].sum(dim=1) for chunk in chunks]
     return {"tokens_per_chunk": round(float(torch.cat(counts).float().mean()), 1)}
 
@@ -148,7 +149,7 @@ def _error(model: VLAModel, held_out: HeldOut) -> float:
     """Returns the mean absolute error of the joint actions, float32, in rad."""
     errors: list[Tensor] = []
     generator = torch.Generator().manual_seed(0)
-    for observation, batch in held_out:
+    for observation, batch in held_out():
         noise = torch.randn(batch.actions.shape, generator=generator)
         error = (model.sample(observation, noise) - batch.actions).abs()
         errors.append(error[batch.action_mask])
@@ -157,7 +158,7 @@ def _error(model: VLAModel, held_out: HeldOut) -> float:
 
 
 def _latency(policy: Policy, held_out: HeldOut) -> dict[str, Any]:
-    observation = held_out[0][0]
+    observation, _ = next(held_out())
     images = {name: picture[0, 0].numpy() for name, picture in observation.images.items()}
     state, times_ms = observation.state[0, 0].numpy(), []
     for _ in range(_PREDICTIONS):
