@@ -149,7 +149,7 @@ class PretrainingModel(nn.Module):
         if landmarks is not None:
             height, width = images.shape[1:3]
             error = landmark_loss(heatmaps, landmarks, (height, width))
-            loss, parts["landmarks"] = loss + self.config.landmark_loss_weight * error, error.detach()
+            loss, parts["landmarks"] = loss + (self.config.landmark_loss_weight or 0.0) * error, error.detach()
         if self.decoder is None or hidden is None:
             return loss, parts
         hidden_words = hide(hideable & mask, self.config.hidden_words, generator)

@@ -58,8 +58,8 @@ class VLATask:
         self.meta = meta
         self.augmentation = MultimodalAugmentation(config, model.normalization, model.embodiment.cameras)
         self.device = next(model.parameters()).device
-        self.landmark_streams = landmark_streams or {}
-        if bool(self.landmark_streams) != bool(config.landmark_loss_weight):
+        self.landmark_streams, self.landmark_weight = landmark_streams or {}, config.landmark_loss_weight or 0.0
+        if bool(self.landmark_streams) != bool(self.landmark_weight):
             raise ValueError(
                 f"landmark_streams go with a landmark_loss_weight over 0; got {self.landmark_streams} and "
                 f"{config.landmark_loss_weight}"
@@ -69,9 +69,7 @@ class VLATask:
         """Returns the training loss of an augmented batch, and its parts."""
         observation = self.augmentation(observe(batch, self.words).to(self.device), generator)
         actions, mask = batch.actions.to(self.device), batch.action_mask.to(self.device)
-        return self.model.loss(
-            observation, actions, mask, generator, self._landmarks(batch), self.config.landmark_loss_weight
-        )
+        return self.model.loss(observation, actions, mask, generator, self._landmarks(batch), self.landmark_weight)
 
     def validate(self) -> dict[str, float]:
         """Returns the loss and the errors of sampled actions on the first batches of the held-out split.
@@ -92,7 +90,7 @@ class VLATask:
             others = swapped(observation, torch.arange(len(actions), device=self.device).roll(1))
             with autocast(self.device, self.config.bf16):
                 loss, parts = self.model.loss(
-                    observation, actions, mask, generator, self._landmarks(batch), self.config.landmark_loss_weight
+                    observation, actions, mask, generator, self._landmarks(batch), self.landmark_weight
                 )
                 noise = torch.randn(actions.shape, generator=generator).to(self.device)
                 predicted = self.model.sample(observation, noise)

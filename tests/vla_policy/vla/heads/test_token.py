@@ -51,7 +51,12 @@ def test_a_token_stands_where_its_first_number_does(make_head: Callable[[str], T
     ids, mask = head.tokenizer.encode(chunks()[:4], clip=True)
     starts: list[Tensor] = []
     tokens = head._tokens
-    head._tokens = lambda before, found: (starts.append(found), tokens(before, found))[1]
+
+    def noting(before: Tensor, found: Tensor) -> Tensor:
+        starts.append(found)
+        return tokens(before, found)
+
+    head._tokens = noting  # pyright: ignore[reportAttributeAccessIssue]
     head._autoregressive(ids[:, :-1], head.expert.observe(context()), context().mask)
     for row, valid, found in zip(ids, mask, starts[0], strict=True):
         spelled = head.lengths[row[valid]]
