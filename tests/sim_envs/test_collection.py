@@ -15,6 +15,7 @@ from sim_envs.collection import SEGMENT_EPISODES, CollectionConfig, CollectionPr
 from sim_envs.demonstrator import Demonstration, Demonstrator, NoiseConfig, source_id
 from sim_envs.seeds import COLLECTION_SEEDS
 from sim_envs.suite import build_suite
+from sim_envs.tabletop.landmarks import STREAMS
 from sim_envs.tasksets import select_tasks, training_only
 from sim_envs.workers import WorkerDied
 from vla_datasets.schema import Episode, Stream
@@ -47,7 +48,11 @@ class FakeDemonstrator:
             for name in ("front", "wrist")
         }
         vectors = rng.normal(size=(2, length, 7)).astype(np.float32)
-        return Demonstration(Episode(images, *vectors, task, f"do {task}", source_id(task, seed), True))
+        streams = {
+            name: rng.random((length, len(stream.channel.names)), np.float32) for name, stream in STREAMS.items()
+        }
+        episode = Episode(images, *vectors, task, f"do {task}", source_id(task, seed), True, streams=streams)
+        return Demonstration(episode)
 
 
 class CrashingDemonstrator(FakeDemonstrator):
@@ -101,7 +106,9 @@ def test_a_store_that_records_other_streams_is_refused(tmp_path: Path) -> None:
     env.close()
     wrench = Stream(Channel(("force_x",), ("N",)), samples_per_frame=2)
     DemonstrationStore.create(out, env.embodiment, streams={"wrench": wrench})
-    with pytest.raises(ValueError, match=r"records the streams wrench .*Tabletop-v0 has none.*another --out"):
+    with pytest.raises(
+        ValueError, match=r"records the streams wrench .*Tabletop-v0 landmarks_front, landmarks_wrist .*another"
+    ):
         fake_collect(out, CONFIG)
 
 

@@ -73,7 +73,7 @@ def pretrain(
     console.print(
         f"{len(training.images)} pictures, {len(training.texts)} texts, {int(training.matches.sum())} pairs; held out "
         f"{len(held_out.images)}, {len(held_out.texts)}; {parameters / 1e6:.1f} M parameters, {config.objective} "
-        f"({config.contrastive})"
+        f"({config.contrastive}); landmarks taught: {0 if training.landmarks is None else training.landmarks.shape[1]}"
     )
     identity = {
         "data": _fingerprint(training),
