@@ -54,6 +54,7 @@ class TransformerBlock(nn.Module):
         key_value_heads: int | None = None,
     ) -> None:
         super().__init__()
+        self.width = width
         self.attention_norm = LayerNorm(width, eps=norm_epsilon)
         self.attention = CrossAttention(width, heads, key_value_heads=key_value_heads)
         self.feedforward_norm = LayerNorm(width, eps=norm_epsilon)
@@ -79,10 +80,8 @@ class TransformerBlock(nn.Module):
             ValueError: a width, or the mask's shape or dtype, is wrong.
         """
         for what, tokens in (("tokens", x), ("context", context)):
-            if tokens is not None and (tokens.dim() != 3 or tokens.shape[-1] != self.attention.width):
-                raise ValueError(
-                    f"the block's {what} must be (batch, tokens, {self.attention.width}); got {tuple(tokens.shape)}"
-                )
+            if tokens is not None and (tokens.dim() != 3 or tokens.shape[-1] != self.width):
+                raise ValueError(f"the block's {what} must be (batch, tokens, {self.width}); got {tuple(tokens.shape)}")
         queries = self.attention_norm(x)
         keys = queries if context is None else self.attention_norm(context)
         if not return_weights:
