@@ -27,7 +27,7 @@ from vla_datasets.loader import DemonstrationLoader
 from vla_datasets.samples import Samples
 from vla_datasets.store import DemonstrationStore
 from vla_policy.encoders import InstructionEncoder
-from vla_policy.training.checkpoint import load_checkpoint, read_meta
+from vla_policy.training.checkpoint import load_checkpoint
 from vla_policy.training.vla_task import observe
 from vla_policy.types import DemonstrationBatch, Observation
 from vla_policy.vla.heads import TokenHead
@@ -74,7 +74,7 @@ def heads(
             "action_error": best["action_error_rad"],
             "decodings": decodings,
             **_tokens(policy, held_out),
-            **_about(policy, path),
+            **_about(path),
         }
         print(name, figures[name], flush=True)
     write_result("heads", {"torch_threads": torch.get_num_threads(), **figures})
@@ -97,7 +97,7 @@ def fusion_ablation(
         for what in INPUTS:
             without = _success(path, TRAINING_TASKS, missing_episodes_per_task, processes, frozenset({what}))
             figures[name][f"without_{what}"] = without
-        figures[name] |= _about(Policy.load(path), path)
+        figures[name] |= _about(path)
         print(name, figures[name], flush=True)
     write_result("fusion_ablation", figures)
 
@@ -109,10 +109,11 @@ def _success(
     return summarize(evaluate(config, processes=processes))["overall"]
 
 
-def _about(policy: Policy, path: Path) -> dict[str, Any]:
-    parameters, meta = sum(parameter.numel() for parameter in policy.model.parameters()), read_meta(path)
+def _about(path: Path) -> dict[str, Any]:
+    loaded = load_checkpoint(path)
+    meta, parameters = loaded.meta, sum(parameter.numel() for parameter in loaded.model.parameters())
     trained = {"steps": meta["step"], "batch_size": meta["train"]["batch_size"], "trained_s": round(meta["trained_s"])}
-    return {"checkpoint": policy.checkpoint_id, "parameters_million": round(parameters / 1e6, 2), **trained}
+    return {"checkpoint": loaded.identifier, "parameters_million": round(parameters / 1e6, 2), **trained}
 
 
 def _held_out(store: DemonstrationStore, chunk_size: int) -> HeldOut:

@@ -213,8 +213,8 @@ def _open_or_create(out: Path, config: CollectionConfig, suite: Suite) -> Demons
     store.embodiment.require_match(env.embodiment, mine=f"store {out}", theirs=f"environment {suite.environment_id}")
     if store.streams != suite.streams:
         raise ValueError(
-            f"{out} records the streams {describe_streams(store.streams)}; {suite.environment_id} "
-            f"{', '.join(suite.streams) or 'none'} as they are now: collect into another --out"
+            f"{out} records the streams {describe_streams(store.streams)}; {suite.environment_id} has "
+            f"{', '.join(suite.streams) or 'none'} now: collect into another --out"
         )
     return store
 
