@@ -59,6 +59,8 @@ POLICY_PARAMETERS = (
                   bounds=(0.01, 10.0)),
     ParameterSpec("max_observation_age_s", 0.5, "an observation older than this gets no chunk published",
                   bounds=(0.01, 10.0)),
+    ParameterSpec("stop_on_gap", True, "an input with on_gap: hold that is older than max_observation_age_s ends the "
+                  "motion; false for a simulator in lockstep, which shows nothing while it executes a chunk"),
     ParameterSpec("autostart", False, "configure and activate at start-up, and so again after a crash"),
     ParameterSpec("diagnostics_period_s", 1.0, "time between two diagnostic messages", bounds=(0.05, 60.0)),
 )  # fmt: skip

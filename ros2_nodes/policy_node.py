@@ -26,10 +26,11 @@ from ros2_nodes.policy_output import make_output
 from ros2_nodes.running import input_qos, overridable, run
 from vla_policy.control.alignment import camera_input, state_input
 from vla_policy.control.execution import build_execution
+from vla_policy.control.job import Answer, Job
 from vla_policy.control.kinematics import workspace_of
 from vla_policy.control.messages import MessageError, picture_of, state_to_vector, time_to_ns
 from vla_policy.control.motion import Motion
-from vla_policy.control.planner import Answer, Job, Planner
+from vla_policy.control.planner import Planner
 from vla_policy.control.robot import Camera, Robot, StateChannel
 from vla_policy.control.robot_file import read_robot
 from vla_policy.control.urdf import with_urdf_limits
@@ -130,6 +131,7 @@ class PolicyNode(LifecycleNode):
             max_horizon_s=value_of(self, "max_horizon_s"),
             max_observation_age_s=value_of(self, "max_observation_age_s"),
             now_ns=self._now_ns(),
+            stop_on_gap=value_of(self, "stop_on_gap"),
             check_instruction=self._policy.require_understands,
             execution=build_execution(execution),
             workspace=workspace_of(robot),

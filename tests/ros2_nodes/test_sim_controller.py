@@ -26,7 +26,8 @@ from vla_policy.control.executor import point_times_ns
 from vla_policy.control.interpolation import TIME_TOLERANCE_NS
 from vla_policy.control.messages import MessageError, time_to_ns
 from vla_policy.control.motion import Motion
-from vla_policy.control.planner import Answer, Planner
+from vla_policy.control.job import Answer
+from vla_policy.control.planner import Planner
 from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
 

@@ -84,12 +84,14 @@ def test_an_observation_from_the_future_is_refused() -> None:
 def test_hold_keeps_a_running_command_and_never_invents_a_position() -> None:
     nan, closed = np.full(2, np.nan, np.float32), np.array([0.1, 0.0], np.float32)
     hold = gate().hold
-    np.testing.assert_array_equal(hold(closed, MEASURED, is_moving=True), closed)
+    np.testing.assert_array_equal(hold(closed, MEASURED, closed), closed)
     # At rest the joint stays where it is measured, and the gripper keeps its grip.
-    np.testing.assert_array_equal(hold(closed, MEASURED, is_moving=False), np.zeros(2, np.float32))
-    np.testing.assert_array_equal(hold(np.array([0.9, 1.0], np.float32), MEASURED, is_moving=True), MEASURED)
-    np.testing.assert_array_equal(hold(nan, MEASURED, is_moving=True), MEASURED)
-    assert hold(nan, nan, is_moving=False) is None
+    np.testing.assert_array_equal(hold(closed, MEASURED, None), np.zeros(2, np.float32))
+    # It was measured where it had to be then: it is on its way.
+    np.testing.assert_array_equal(hold(np.array([0.9, 1.0], np.float32), MEASURED, closed), np.float32([0.9, 1.0]))
+    np.testing.assert_array_equal(hold(closed, MEASURED, np.array([0.9, 1.0], np.float32)), np.zeros(2, np.float32))
+    np.testing.assert_array_equal(hold(nan, MEASURED, None), MEASURED)
+    assert hold(nan, nan, None) is None
 
 
 def test_a_chunk_that_comes_late_is_entered_where_the_limits_allow() -> None:
