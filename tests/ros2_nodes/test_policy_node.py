@@ -27,7 +27,7 @@ def is_hold(trajectory) -> bool:
 
 
 def test_commands_are_streamed_at_every_tick_and_end_where_the_chunk_ends() -> None:
-    with running(output="commands") as host:
+    with running(output="commands", stop_on_gap=False) as host:
         host.show()
         host.pass_time(1.2)
         host.settle()
