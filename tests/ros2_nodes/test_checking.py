@@ -9,8 +9,8 @@ from scripted_policy_node import TABLETOP
 from ros2_nodes.checking import CommandChecker, Violation
 from ros2_nodes.conversions import chunk_to_trajectory
 from vla_policy.control.alignment import robot_inputs
-from vla_policy.control.motion import TakeOver
 from vla_policy.control.job import Answer
+from vla_policy.control.motion import TakeOver
 from vla_policy.control.planner import Planner
 from vla_policy.control.robot import ActionDimension, Robot
 from vla_policy.control.robot_file import read_robot

@@ -24,9 +24,9 @@ from ros2_nodes.sim_episode import SimulatedEpisode
 from vla_policy.control.alignment import robot_inputs
 from vla_policy.control.executor import point_times_ns
 from vla_policy.control.interpolation import TIME_TOLERANCE_NS
+from vla_policy.control.job import Answer
 from vla_policy.control.messages import MessageError, time_to_ns
 from vla_policy.control.motion import Motion
-from vla_policy.control.job import Answer
 from vla_policy.control.planner import Planner
 from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk

@@ -24,7 +24,7 @@ class ChunkExecutor:
     """The commanded position over time while action chunks come in.
 
     The command is a monotone cubic through the actions (`Trajectory`), continuous in position and velocity also where a
-    new chunk takes over; at an action's time it is exactly the action, and after the last it holds. For times before the
+    new chunk takes over; at an action's time it is exactly the action, and after the last it holds. At a time before the
     present chunk took over it is what was commanded then.
 
     Example:

@@ -42,8 +42,8 @@ class Planner:
         max_horizon_s: how far after its observation a published chunk may reach, in seconds.
         max_observation_age_s: how old an observation may be when its chunk is published, in seconds. The robot is
             stopped when an answer takes longer (watchdog), or when an input that must not be lost is older.
-        stop_on_gap: whether it is stopped for a lost input; False for a simulator in lockstep, which shows nothing while
-            it executes a chunk.
+        stop_on_gap: whether a lost input stops it; False for a simulator in lockstep, which shows nothing while it
+            executes a chunk.
         now_ns: current time, in nanoseconds of the clock that all later times are read from.
         check_instruction: raises a ValueError on words that the policy cannot take in.
         execution: how chunks are executed; None: `Synchronous`.
