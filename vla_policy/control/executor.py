@@ -24,8 +24,8 @@ class ChunkExecutor:
     """The commanded position over time while action chunks come in.
 
     The command is a monotone cubic through the actions (`Trajectory`), continuous in position and velocity also where a
-    new chunk takes over; at an action's time it is exactly the action, and after the last it holds. At a time before the
-    present chunk took over it is what was commanded then.
+    new chunk takes over; at an action's time it is exactly the action, and after the last it holds. For a time before
+    the present chunk took over it is what was commanded then.
 
     Example:
         >>> executor = ChunkExecutor(np.zeros(1, np.float32))

@@ -624,6 +624,56 @@ def test_an_answer_after_the_motion_has_ended_goes_on_from_its_end() -> None:
     np.testing.assert_array_equal(motion.chunk.actions[1], ended, "stale points say what was commanded then")
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(sorted(EXECUTIONS)),
+    st.sampled_from([1, 2, 6]),
+    st.lists(
+        st.tuples(
+            st.floats(-2.0, 2.0, width=32),
+            st.sampled_from([20_000_000, 100_000_000, 260_000_000, 450_000_000, 600_000_000]),
+            st.booleans(),
+        ),
+        min_size=2,
+        max_size=8,
+    ),
+)
+def test_the_command_of_a_robot_that_follows_never_jumps(
+    name: str, execute_steps: int, answers: list[tuple[float, int, bool]]
+) -> None:
+    speed = np.array([d.max_velocity or np.inf for d in ROBOT.action_dimensions])
+    plan = Planner(
+        ROBOT,
+        execute_steps=execute_steps,
+        max_horizon_s=0.8,
+        max_observation_age_s=0.5,
+        now_ns=0,
+        execution=build_execution(name),
+    )
+    plan.instruct("go")
+    now_ns, last = SECOND, None
+    for velocity, delay_ns, is_broken in answers:
+        job = None
+        while job is None:
+            show_following(plan, now_ns)
+            plan.watch(now_ns)
+            job = plan.next_job(now_ns)
+            now_ns += 0 if job is not None else 20_000_000
+        answered_ns = now_ns + delay_ns
+        while now_ns < answered_ns:
+            now_ns += 5_000_000
+            show_following(plan, now_ns)
+            plan.watch(now_ns)
+        plan.answer(job, ValueError("broken") if is_broken else fast(job, velocity), now_ns, clock_s=0.0)
+        for _ in range(10):
+            command = plan.command(now_ns)
+            if command is not None and last is not None:
+                elapsed_s = (now_ns - last[0]) / 1e9
+                assert (np.abs(command - last[1]) <= speed * elapsed_s * 1.001 + 1e-4).all()
+            last = None if command is None else (now_ns, command)
+            now_ns += 5_000_000
+
+
 @pytest.mark.parametrize("back_ns", [1, 300_000_000, SECOND])
 def test_time_that_goes_back_ends_the_motion_where_it_was(back_ns: int) -> None:
     plan, _ = moving()
