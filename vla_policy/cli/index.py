@@ -39,6 +39,7 @@ def index(
     from vla_datasets.store import DemonstrationStore
     from vla_policy.config import nearest
     from vla_policy.retrieval.dual_encoder import load_dual_encoder
+    from vla_policy.retrieval.milvus import MilvusIndex
     from vla_policy.retrieval.opening import create_index
     from vla_policy.retrieval.search import index_frames
 
@@ -62,17 +63,23 @@ def index(
     made = create_index(kind, model.width, model.fingerprint, location=out, attributes=attributes, **options)
     columns = ("[bold]index", BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeRemainingColumn())
     console = Console()
-    with Progress(*columns, console=console) as bar:
-        row = bar.add_task("index", total=len(demonstrations.episodes))
+    try:
+        with Progress(*columns, console=console) as bar:
+            row = bar.add_task("index", total=len(demonstrations.episodes))
 
-        def episodes() -> Iterator[tuple[int, Any, Any]]:
-            for found in _frames(demonstrations, camera, every):
-                yield found
-                bar.update(row, advance=1)
+            def episodes() -> Iterator[tuple[int, Any, Any]]:
+                for found in _frames(demonstrations, camera, every):
+                    yield found
+                    bar.update(row, advance=1)
 
-        count = index_frames(made, model, episodes())
-    made.save()
-    made.close()
+            count = index_frames(made, model, episodes())
+        made.save()
+    except BaseException:
+        if isinstance(made, MilvusIndex):  # a part of an index would stand in the way of the whole one
+            made.drop()
+        raise
+    finally:
+        made.close()
     console.print(f"{out}: {count} frames of {len(demonstrations.episodes)} episodes, camera {camera}, {kind} index")
 
 

@@ -101,6 +101,10 @@ class MilvusIndex(VectorIndex):
         """Ends the connection; the embedded database may then be opened by another process."""
         self._client.close()
 
+    def drop(self) -> None:
+        """Removes the collection from the database, with all that is in it."""
+        self._client.drop_collection(self._collection)
+
     def _create(self) -> None:
         from pymilvus import DataType
 

@@ -65,6 +65,25 @@ def test_a_store_is_indexed_and_searched(
     assert not re.search(r"(src|href)='(?!data:)", html), "the page needs nothing but itself"
 
 
+@pytest.mark.parametrize("interrupted", ["dual_encoder.DualEncoderEmbedder.embed_images", "milvus.MilvusIndex.save"])
+def test_a_milvus_index_that_was_not_finished_leaves_room_for_another(
+    store: Path, embedder: Path, tmp_path: Path, interrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    index = str(tmp_path / "index.db")
+    command = ["index", str(store), "--out", index, "--embedder", str(embedder), "--kind", "milvus"]
+    with monkeypatch.context() as patch:
+        patch.setattr(f"vla_policy.retrieval.{interrupted}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            main(command)
+    assert main(command) == 0
+    made = open_index(index)
+    assert len(made) == 12
+    made.close()
+
+
 def test_what_does_not_fit_is_refused(
     store: Path, embedder: Path, body: Embodiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
