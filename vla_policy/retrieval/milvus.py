@@ -40,6 +40,7 @@ class MilvusIndex(VectorIndex):
     """
 
     kind = "milvus"
+    max_k = 16_384  # of a server, unless it was configured otherwise: topk in https://milvus.io/docs/limitations.md
 
     def __init__(
         self,
