@@ -232,6 +232,9 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         ("ivf", "index", {"storage": "int4"}, "storage is one of .* did you mean 'int8'"),
         ("ivf", "index", {"probes": 0}, "lists and probes are at least 1"),
         ("hnsw", "index", {"neighbors": 1}, "neighbors is at least 2"),
+        ("hnsw", "index", {"neighbours": 3}, "no option 'neighbours'; it has: .*, storage; did you mean 'neighbors'"),
+        ("shortlist", "index", {"storage": "int8"}, "index 'shortlist' has no option 'storage'; it has: none"),
+        ("milvus", "index.db", {"storage": "int8"}, "has no option 'storage'; it has: collection, token"),
     ],
 )
 def test_bad_options_are_named(tmp_path: Path, kind: str, place: str, options: dict, message: str) -> None:
