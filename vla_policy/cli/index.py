@@ -19,6 +19,7 @@ def index(
     embedder: Path,
     out: str = "outputs/index",
     kind: str = "exact",
+    storage: str = "",
     camera: str = "",
     every: int = 2,
 ) -> None:
@@ -30,6 +31,7 @@ def index(
         out: directory of the new index; for milvus a file *.db or a cluster's URI, whose user:password is read
             from the environment variable MILVUS_TOKEN.
         kind: exact, shortlist, ivf, hnsw or milvus.
+        storage: of the vectors of ivf and hnsw, float32, float16 or int8; float32 when left out.
         camera: whose pictures; the store's first camera when left out.
         every: take one frame of so many.
     """
@@ -60,6 +62,8 @@ def index(
         "embedder": str(model.location),
     }
     options = {"token": os.environ.get("MILVUS_TOKEN", "")} if kind == "milvus" else {}
+    if storage:
+        options["storage"] = storage
     made = create_index(kind, model.width, model.fingerprint, location=out, attributes=attributes, **options)
     columns = ("[bold]index", BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeRemainingColumn())
     console = Console()
