@@ -38,6 +38,7 @@ class LocalIndex(VectorIndex):
         attributes: what else to keep.
 
     Raises:
+        ValueError: the width is under 1, or the model has no name.
         FileExistsError: there is something at `location`, other than what a first save that died left behind.
     """
 

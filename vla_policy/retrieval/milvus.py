@@ -36,7 +36,13 @@ class MilvusIndex(VectorIndex):
         token: of the cluster, ``user:password``.
 
     Raises:
+        ValueError: the width is under 1, the model has no name, or the collection's name has other characters than
+            letters, digits and ``_``.
         FileExistsError: the database already has the collection.
+        ModuleNotFoundError: pymilvus is not installed.
+
+    Source: Milvus, Wang et al., SIGMOD 2021 (doi 10.1145/3448016.3457550), with the index that it chooses itself
+    (AUTOINDEX).
     """
 
     kind = "milvus"
