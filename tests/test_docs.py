@@ -47,6 +47,8 @@ def test_every_name_that_is_offered_is_used_in_an_example() -> None:
             ("pretrain_config", "training.checkpoint_manager", "training.pairs", "training.trainer"),
         ),
         ("alignment_losses_tokenizers.md", ("alignment", "losses", "tokenizers", "vla.heads")),
+        ("inference.md", ("inference",)),
+        ("retrieval.md", ("retrieval",)),
     ],
 )
 def test_every_name_is_on_its_page(page: str, modules: tuple[str, ...]) -> None:
