@@ -64,7 +64,7 @@ def test_a_missing_package_names_the_extras_and_our_own_bug_does_not(
 
     monkeypatch.setitem(COMMANDS, "eval", ("", lambda: load("mujoco")))
     assert main(["eval"]) == 2
-    assert "vla_policy[sim,train]" in capsys.readouterr().err
+    assert "pip install -c constraints.txt -e '.[sim,train]'" in capsys.readouterr().err
     monkeypatch.setitem(COMMANDS, "eval", ("", lambda: load("vla_policy.nothing")))
     with pytest.raises(ModuleNotFoundError):
         main(["eval"])
