@@ -109,7 +109,7 @@ class VLATokenizer:
 
         Raises:
             UndecodableTokens: an id is out of range or not of the modality that it stands in, a modality comes twice or
-                is cut short, or the end is missing.
+                is cut short, a text is no whole one (see `TextTokenizer.decode`), or the end is missing.
             ValueError: the ids are not (b, l).
         """
         if ids.dim() != 2:
