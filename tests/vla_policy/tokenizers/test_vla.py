@@ -87,5 +87,7 @@ def test_bad_input_is_named(tokenizer: VLATokenizer) -> None:
         tokenizer.encode([])
     with pytest.raises(ValueError, match="it has none"):
         tokenizer.encode([TokenSequence()])
+    with pytest.raises(ValueError, match=r"multiples of 8, in pixels; got \(16, 20\)"):
+        VLATokenizer(tokenizer.text, tokenizer.image, tokenizer.action, image_size=(16, 20))
     with pytest.raises(ValueError, match=r"size \(16, 24\) \(height, width\); got \(24, 16\)"):
         tokenizer.encode([TokenSequence(image=torch.zeros(24, 16, 3, dtype=torch.uint8))])
