@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vla_policy.config import ModelConfig, nearest
+from vla_policy.config import ModelConfig, require_choice
 from vla_policy.tokenizers import ACTION_TOKENIZERS, ActionRange, ActionTokenizer, BinsTokenizer, FASTTokenizer
 from vla_policy.types import TokenGroup
 from vla_policy.vla.heads.expert import ActionExpert, KeysValues
@@ -96,9 +96,7 @@ class TokenHead(nn.Module):
         Raises:
             ValueError: the head does not have this `decoding`.
         """
-        if self.decoding not in self.decodings:
-            known = f"{' or '.join(self.decodings)}; got {self.decoding!r}{nearest(self.decoding, self.decodings)}"
-            raise ValueError(f"the ids of this head are decoded {known}")
+        require_choice("the decoding of this head", self.decoding, self.decodings)
         observed, mask = self.expert.observe(observation), observation.mask
         modulation = self.expert.modulate(self.conditions["autoregressive"][None])
         ids = self.lengths.new_zeros(len(observation.tokens), 0)
@@ -150,9 +148,7 @@ def fit_action_tokenizer(head: Literal["bins", "fast"], chunks: Float[Tensor, "n
     Raises:
         ValueError: there is no such head.
     """
-    if head not in ACTION_TOKENIZERS:
-        known = f"{' and '.join(ACTION_TOKENIZERS)}; got {head!r}{nearest(head, ACTION_TOKENIZERS)}"
-        raise ValueError(f"the heads with an action tokenizer are {known}")
+    require_choice("a head with an action tokenizer", head, tuple(ACTION_TOKENIZERS))
     action_range = ActionRange.of(chunks, *_QUANTILES)
     if head == "bins":
         return BinsTokenizer(action_range, chunks.shape[1])
