@@ -312,6 +312,16 @@ def require_choice(what: str, value: object, names: Sequence[str]) -> None:
         raise ValueError(f"{what} must be one of {', '.join(names)}; got {value!r}{nearest(str(value), names)}")
 
 
+def require_sequence(what: str, values: Sequence[object]) -> None:
+    """Checks that there is at least one value, and that the values are not one string, which would be read by letters.
+
+    Raises:
+        ValueError: there is none, or they are one string.
+    """
+    if isinstance(values, str) or not len(values):
+        raise ValueError(f"{what} must be a sequence of at least one, such as a list; got {values!r}")
+
+
 def require(config: object, name: str, holds: bool, expected: str) -> None:
     """Checks a field of a configuration.
 

@@ -126,8 +126,6 @@ class DualEncoderEmbedder:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Returns unit vectors of texts."""
-        if not texts:
-            raise ValueError("there are no texts to embed: give at least one")
         words = self._instructions.embed(texts)
         return self._model.encode_texts(words.tokens, words.mask).numpy()
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from vla_policy.config import require_sequence
 from vla_policy.tokenizers.actions import UndecodableTokens, valid_rows
 
 PAD = "<pad>"
@@ -105,8 +106,7 @@ class TextTokenizer:
         Raises:
             ValueError: there is no text, one is empty, or one is longer than `max_tokens`, its end included.
         """
-        if isinstance(texts, str) or not texts:
-            raise ValueError(f"texts must be a sequence of at least one; got {texts!r}")
+        require_sequence("texts", texts)
         rows: list[list[int]] = []
         for text in texts:
             if not text.strip():

@@ -65,8 +65,9 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     for images in (np.zeros((0, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)):
         with pytest.raises(ValueError, match="images must be uint8"):
             embedder.embed_images(images)
-    with pytest.raises(ValueError, match="no texts to embed"):
-        embedder.embed_texts([])
+    for texts in ([], "a red square"):
+        with pytest.raises(ValueError, match="texts must be a sequence of at least one"):
+            embedder.embed_texts(texts)
     with pytest.raises(ValueError, match="the instruction is empty"):
         embedder.embed_texts([" "])
     with pytest.raises(ValueError, match="token_width a multiple of 4"):
