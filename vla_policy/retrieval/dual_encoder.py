@@ -142,7 +142,7 @@ def load_dual_encoder(directory: str | Path) -> DualEncoderEmbedder:
     """Returns the embedder in a directory; nothing in it is ever executed.
 
     Raises:
-        CheckpointError: it is missing, truncated, foreign, or does not fit itself.
+        CheckpointError: it is missing, truncated, changed, foreign, or does not fit itself.
     """
     path = Path(directory) / _FILE
     weights, about = read_tensors(path)

@@ -156,7 +156,7 @@ class ImageTokenizer(nn.Module):
         """Returns the tokenizer that `save` wrote, in evaluation mode, without gradients.
 
         Raises:
-            CheckpointError: the file is missing, truncated, or holds something else.
+            CheckpointError: the file is missing, truncated, changed, or holds something else.
         """
         tensors, metadata = read_tensors(Path(path))
         if set(metadata) != {"levels", "width"}:

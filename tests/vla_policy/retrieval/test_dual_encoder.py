@@ -17,6 +17,7 @@ from vla_policy.retrieval.dual_encoder import (
 from vla_policy.training.files import CheckpointError, write_tensors
 
 CONFIG = DualEncoderConfig(width=16, token_width=16, vision_channels=(8, 8), keypoints=4)
+SHIPPED = Path(__file__).parents[3] / "checkpoints" / "frames"
 TEXTS = ("a red square", "a green square", "a blue square")
 
 
@@ -84,4 +85,19 @@ def test_a_foreign_or_torn_file_is_an_error(tmp_path: Path) -> None:
     save_dual_encoder(tmp_path, DualEncoder(CONFIG))
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load_dual_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_a_changed_byte_is_an_error(shipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "dual_encoder.safetensors"
+    if shipped:
+        path.write_bytes((SHIPPED / path.name).read_bytes())
+    else:
+        save_dual_encoder(tmp_path, DualEncoder(CONFIG))
+    assert load_dual_encoder(tmp_path).embed_texts(TEXTS).shape == (3, 256 if shipped else 16)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"dual_encoder.safetensors is not what was saved.*copy it again"):
         load_dual_encoder(tmp_path)
