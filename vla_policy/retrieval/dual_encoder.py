@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vla_policy.encoders import ConvVisionEncoder, InstructionEncoder, WordPooling
 from vla_policy.encoders.vision import Seen
+from vla_policy.losses.contrastive import bounded_scale
 from vla_policy.training.checkpoint import copy_weights
 from vla_policy.training.files import CheckpointError, file_sha256, read_tensors, write_tensors
 
@@ -86,8 +87,12 @@ class DualEncoder(nn.Module):
         return F.normalize(self.image_head(tokens.flatten(1)).float(), dim=-1)
 
     def logits(self, images: Float[Tensor, "b d"], texts: Float[Tensor, "m d"]) -> Float[Tensor, "b m"]:
-        """Returns how surely each text describes each picture: sigmoid of it is a probability."""
-        return self.log_scale.exp() * images @ texts.T + self.bias
+        """Returns s <image, text> + c: the higher, the better they match; s = exp(`log_scale`), at most 100.
+
+        After pretraining with the sigmoid loss, sigmoid of it is the probability that the text describes the picture.
+        InfoNCE compares within a batch: softmax over the texts, or the pictures, is one, and c = `bias` is not learned.
+        """
+        return bounded_scale(self.log_scale) * images @ texts.T + self.bias
 
 
 class DualEncoderEmbedder:

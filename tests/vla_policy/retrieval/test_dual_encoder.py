@@ -39,6 +39,15 @@ def test_learns_which_text_belongs_to_which_picture() -> None:
     assert loss < 0.1
 
 
+def test_logits_have_the_scale_of_the_loss() -> None:
+    torch.manual_seed(0)
+    model, unit = DualEncoder(CONFIG), torch.eye(3, 16)
+    for log_scale, scale in ((2.0, 7.389056), (9.0, 100)):
+        with torch.no_grad():
+            model.log_scale.fill_(log_scale)
+            torch.testing.assert_close(model.logits(unit, unit), scale * torch.eye(3) + model.bias)
+
+
 def test_saves_and_loads_as_an_embedder(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = DualEncoder(CONFIG)
