@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vla_policy.attention import LayerNorm, TransformerBlock, masked_mean
-from vla_policy.config import MINILM_VOCABULARY
+from vla_policy.config import MINILM_VOCABULARY, require_sequence
 
 _MINILM_TOKENS = 256  # what the sentence encoder was trained with
 
@@ -96,8 +96,9 @@ class SentenceEncoder(nn.Module):
         Raises:
             ValueError: there is no text, one is empty, or one is longer than `max_tokens`.
         """
-        if not texts or not all(text.strip() for text in texts):
-            raise ValueError(f"texts must be at least one and none empty; got {list(texts)!r}")
+        require_sequence("texts", texts)
+        if not all(text.strip() for text in texts):
+            raise ValueError(f"texts must not be empty; got {list(texts)!r}")
         encoded = self._tokenizer.encode_batch(list(texts))
         ids = torch.tensor([text.ids for text in encoded])
         mask = torch.tensor([text.attention_mask for text in encoded], dtype=torch.bool)

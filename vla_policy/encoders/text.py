@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
+from vla_policy.config import require_sequence
 from vla_policy.types import TokenGroup
 
 MAX_TOKENS = 32
@@ -45,8 +46,9 @@ class InstructionEncoder:
         A text is embedded once and then remembered; its vectors depend on nothing but itself.
 
         Raises:
-            ValueError: a text is empty, or longer than `MAX_TOKENS` tokens.
+            ValueError: there is no text, one is empty, or longer than `MAX_TOKENS` tokens.
         """
+        require_sequence("texts", texts)
         vectors = torch.zeros(len(texts), MAX_TOKENS, self.width)
         mask = torch.zeros(len(texts), MAX_TOKENS, dtype=torch.bool)
         for row, text in enumerate(texts):

@@ -48,8 +48,8 @@ class MultimodalAlignmentLoss(nn.Module):
             present: modality -> True = the sample has it; a modality that is not named is present everywhere.
 
         Raises:
-            ValueError: there are fewer than two modalities, shapes or the dtype of a mask differ, or a present value is
-                not finite.
+            ValueError: there are fewer than two modalities, shapes or the dtype of a mask differ, or a present sample
+                is zero or not finite.
         """
         shapes = {name: tuple(x.shape) for name, x in embeddings.items()}
         if len(shapes) < 2 or len(set(shapes.values())) != 1 or 0 in next(iter(shapes.values())):

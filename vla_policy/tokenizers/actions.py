@@ -14,7 +14,7 @@ _LEAST_WIDTH = 1e-3  # a dimension that never moves must not be divided by 0
 
 
 class UndecodableTokens(ValueError):
-    """Token ids that stand for nothing: out of range, or of another number than a chunk or image has."""
+    """Token ids that stand for nothing: out of range, of another number than a chunk or image has, or no whole text."""
 
 
 @runtime_checkable
@@ -157,5 +157,5 @@ def valid_rows(ids: Tensor, mask: Tensor | None, vocab_size: int) -> list[list[i
     rows = [row[valid].tolist() for row, valid in zip(ids.cpu(), masks.cpu(), strict=True)]
     wrong = [number for row in rows for number in row if not 0 <= number < vocab_size]
     if wrong:
-        raise UndecodableTokens(f"ids must be 0 .. {vocab_size - 1}; got {wrong[0]}")
+        raise UndecodableTokens(f"ids must be 0 .. {vocab_size - 1}; got {wrong[0]}: another tokenizer's?")
     return rows

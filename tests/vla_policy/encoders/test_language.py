@@ -78,5 +78,8 @@ def test_a_frozen_encoder_stays_frozen(sentences: SentenceEncoder) -> None:
     assert not tokens.requires_grad and not pooled.requires_grad
     nothing = sentences(ids, torch.zeros_like(mask))
     assert torch.equal(nothing[1], torch.zeros_like(pooled))
-    with pytest.raises(ValueError, match="none empty"):
+    with pytest.raises(ValueError, match="must not be empty"):
         sentences.tokenize(["a", " "])
+    for nothing in ([], "a red cube"):
+        with pytest.raises(ValueError, match="texts must be a sequence of at least one"):
+            sentences.tokenize(nothing)

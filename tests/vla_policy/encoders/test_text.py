@@ -26,6 +26,12 @@ def test_an_empty_instruction_is_an_error(encoder: InstructionEncoder, text: str
         encoder.embed(["push it", text])
 
 
+@pytest.mark.parametrize("texts", [[], "push it"])
+def test_texts_are_several(encoder: InstructionEncoder, texts: list[str] | str) -> None:
+    with pytest.raises(ValueError, match="texts must be a sequence of at least one"):
+        encoder.embed(texts)
+
+
 def test_a_long_instruction_is_an_error(encoder: InstructionEncoder) -> None:
     with pytest.raises(ValueError, match=f"at most {MAX_TOKENS} tokens; got 102"):
         encoder.embed(["cube " * 100])

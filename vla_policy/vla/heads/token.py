@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vla_policy.config import ModelConfig
-from vla_policy.tokenizers import ActionRange, ActionTokenizer, BinsTokenizer, FASTTokenizer
+from vla_policy.config import ModelConfig, require_choice
+from vla_policy.tokenizers import ACTION_TOKENIZERS, ActionRange, ActionTokenizer, BinsTokenizer, FASTTokenizer
 from vla_policy.types import TokenGroup
 from vla_policy.vla.heads.expert import ActionExpert, KeysValues
 
@@ -96,8 +96,7 @@ class TokenHead(nn.Module):
         Raises:
             ValueError: the head does not have this `decoding`.
         """
-        if self.decoding not in self.decodings:
-            raise ValueError(f"the ids of this head are decoded {' or '.join(self.decodings)}; got {self.decoding!r}")
+        require_choice("the decoding of this head", self.decoding, self.decodings)
         observed, mask = self.expert.observe(observation), observation.mask
         modulation = self.expert.modulate(self.conditions["autoregressive"][None])
         ids = self.lengths.new_zeros(len(observation.tokens), 0)
@@ -149,8 +148,7 @@ def fit_action_tokenizer(head: Literal["bins", "fast"], chunks: Float[Tensor, "n
     Raises:
         ValueError: there is no such head.
     """
-    if head not in ("bins", "fast"):
-        raise ValueError(f"the heads with an action tokenizer are bins and fast; got {head!r}")
+    require_choice("a head with an action tokenizer", head, tuple(ACTION_TOKENIZERS))
     action_range = ActionRange.of(chunks, *_QUANTILES)
     if head == "bins":
         return BinsTokenizer(action_range, chunks.shape[1])

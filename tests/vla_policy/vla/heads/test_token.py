@@ -42,7 +42,7 @@ def test_what_has_no_place_of_its_own_is_not_decoded_in_parallel(make_head: Call
     assert make_head("bins").decodings == ("parallel", "autoregressive")
     head = make_head("fast")
     head.decoding = "parallel"
-    with pytest.raises(ValueError, match="are decoded autoregressive; got 'parallel'"):
+    with pytest.raises(ValueError, match="must be one of autoregressive; got 'parallel'"):
         head.sample(context(), torch.zeros(4, 4, 3))
 
 
@@ -151,3 +151,9 @@ def test_a_tokenizer_that_does_not_fit_is_named(config: ModelConfig) -> None:
         TokenHead(config, 2, fit_action_tokenizer("bins", chunks()))
     with pytest.raises(ValueError, match=r"others none: flow got bins"):
         build_head(config, 3, fit_action_tokenizer("bins", chunks()))
+    with pytest.raises(ValueError, match=r"must be one of bins, fast; got 'fats'; did you mean 'fast'"):
+        fit_action_tokenizer("fats", chunks())  # pyright: ignore[reportArgumentType]
+    head = TokenHead(config, 3, fit_action_tokenizer("bins", chunks()))
+    head.decoding = "paralel"  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match=r"got 'paralel'; did you mean 'parallel'"):
+        head.sample(context(), torch.zeros(4, 4, 3))
