@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vla_policy.checks import require_tokens
+
 
 class StateEncoder(nn.Module):
     """One token per vector: W2 gelu(W1 v).
@@ -24,10 +26,7 @@ class StateEncoder(nn.Module):
         """Returns a token for each of the n vectors.
 
         Raises:
-            ValueError: the shape is wrong.
+            ValueError: the shape or dtype is another, or the batch is empty.
         """
-        if vectors.dim() != 3 or vectors.shape[-1] != self.up.in_features:
-            raise ValueError(
-                f"state vectors must be (batch, vectors, {self.up.in_features}); got {tuple(vectors.shape)}"
-            )
+        require_tokens("state vectors", vectors, self.up.in_features, axis="vectors")
         return self.down(F.gelu(self.up(vectors)))

@@ -122,7 +122,9 @@ def test_channel_attention_starts_as_the_identity_and_scales_whole_channels() ->
 
 @pytest.mark.usefixtures("unchecked")
 def test_channel_attention_names_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match=r"first side must be \(batch, tokens, 8\); got \(2, 3, 12\)"):
+    with pytest.raises(
+        ValueError, match=r"first side must be float \(batch, tokens, 8\), .*; got torch.float32 \(2, 3, 12\)"
+    ):
         ChannelAttention(8, 12)(torch.zeros(2, 3, 12), torch.zeros(2, 3, 12))
     with pytest.raises(ValueError, match=r"reduction of 20 channels must be 1 \.\. 20; got 0"):
         ChannelAttention(8, 12, reduction=0)
@@ -139,5 +141,7 @@ def test_a_side_without_tokens_tells_the_other_nothing() -> None:
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["bidirectional", "co-attention"])
 def test_another_width_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=r"block's context must be \(batch, tokens, 16\); got \(2, 5, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"block's context must be float \(batch, tokens, 16\), .*; got torch.float32 \(2, 5, 8\)"
+    ):
         LAYERS[name]()(torch.zeros(2, 3, 16), torch.zeros(2, 5, 8))

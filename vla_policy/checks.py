@@ -1,0 +1,43 @@
+"""What tensors must be before a layer or a model computes with them; dtypes and shapes alone, no value is read."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def require_mask(what: str, mask: Tensor, *shapes: tuple[int, ...], means: str = "valid") -> None:
+    """Checks that a mask is bool and has one of the shapes.
+
+    Args:
+        what: it is, for the message.
+        mask: to check.
+        shapes: those it may have.
+        means: what True says.
+
+    Raises:
+        ValueError: the dtype or shape is another.
+    """
+    if mask.dtype != torch.bool or mask.shape not in shapes:
+        expected = " or ".join(str(tuple(shape)) for shape in shapes)
+        raise ValueError(
+            f"{what} must be bool (True = {means}) of shape {expected}; got {mask.dtype} {tuple(mask.shape)}"
+        )
+
+
+def require_tokens(what: str, tokens: Tensor, width: int, axis: str = "tokens") -> None:
+    """Checks float tokens (b, n, width) of at least one sample; n may be 0.
+
+    Args:
+        what: they are, for the message.
+        tokens: to check.
+        width: expected.
+        axis: what n counts.
+
+    Raises:
+        ValueError: the dtype or shape is another, or the batch is empty.
+    """
+    if tokens.dim() != 3 or tokens.shape[2] != width or not tokens.shape[0] or not tokens.is_floating_point():
+        raise ValueError(
+            f"{what} must be float (batch, {axis}, {width}), batch at least 1; got {tokens.dtype} {tuple(tokens.shape)}"
+        )
