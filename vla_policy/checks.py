@@ -1,8 +1,9 @@
-"""What tensors must be before a layer or a model computes with them; dtypes and shapes alone, no value is read."""
+"""What tensors must be before a layer or a model computes with them: dtypes and shapes, no value is read."""
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -41,3 +42,18 @@ def require_tokens(what: str, tokens: Tensor, width: int, axis: str = "tokens") 
         raise ValueError(
             f"{what} must be float (batch, {axis}, {width}), batch at least 1; got {tokens.dtype} {tuple(tokens.shape)}"
         )
+
+
+def valid_tokens(what: str, tokens: Tensor, mask: Tensor | None, width: int) -> Float[Tensor, "b n d"]:
+    """Returns float tokens (b, n, width), with zeros where the mask (b, n) is False; None = all valid.
+
+    They are selected, not multiplied: not-a-number in a masked token reaches nothing, no gradient either.
+
+    Raises:
+        ValueError: the dtype or shape of the tokens or of the mask is another, or the batch is empty.
+    """
+    require_tokens(what, tokens, width)
+    if mask is None:
+        return tokens
+    require_mask(f"the mask of {what}", mask, tokens.shape[:2])
+    return torch.where(mask[..., None], tokens, 0.0)

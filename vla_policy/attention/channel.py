@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vla_policy.checks import require_mask, require_tokens
+from vla_policy.checks import valid_tokens
 
 
 class ChannelAttention(nn.Module):
@@ -54,18 +54,16 @@ class ChannelAttention(nn.Module):
         Args:
             first: (b, n, first_width).
             second: (b, m, second_width).
-            first_mask: True = valid, of `first`; None = all. A side with no valid token counts as zeros in the mean.
+            first_mask: True = valid, of `first`; None = all. Masked tokens become zeros, whatever they hold; a side
+                with no valid token counts as zeros in the mean.
             second_mask: the same of `second`.
             return_weights: also return the factors of both, (b, d) and (b, e).
 
         Raises:
             ValueError: a width, a dtype or a mask's shape is wrong, or the batch is empty.
         """
-        sides = (("first", first, first_mask, self.first), ("second", second, second_mask, self.second))
-        for what, tensor, mask, layer in sides:
-            require_tokens(f"the {what} side", tensor, layer.out_features)
-            if mask is not None:
-                require_mask(f"the mask of the {what} side", mask, tensor.shape[:2])
+        first = valid_tokens("the first side", first, first_mask, self.first.out_features)
+        second = valid_tokens("the second side", second, second_mask, self.second.out_features)
         means = (masked_mean(first, first_mask), masked_mean(second, second_mask))
         z = F.relu(self.squeeze(torch.cat(means, dim=-1)))
         factors = (2 * self.first(z).sigmoid(), 2 * self.second(z).sigmoid())
