@@ -7,6 +7,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def require_tensor(what: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Checks the dtype and shape of a tensor.
+
+    Args:
+        what: it is, for the message.
+        tensor: to check.
+        dtype: expected.
+        shape: expected.
+
+    Raises:
+        ValueError: one is another.
+    """
+    if tensor.dtype != dtype or tensor.shape != shape:
+        raise ValueError(f"{what} must be {dtype} {tuple(shape)}; got {tensor.dtype} {tuple(tensor.shape)}")
+
+
 def require_mask(what: str, mask: Tensor, *shapes: tuple[int, ...], means: str = "valid") -> None:
     """Checks that a mask is bool and has one of the shapes.
 
