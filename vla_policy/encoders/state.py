@@ -15,6 +15,9 @@ class StateEncoder(nn.Module):
     Args:
         inputs: size of the vector; normalised, about unit variance.
         width: token width.
+
+    Source: the state as a token beside those of the pictures, as in pi0, arXiv 2410.24164, there by one linear layer;
+    GELU, 1606.08415.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
