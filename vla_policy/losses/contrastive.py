@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
+from vla_policy.checks import require_mask
 from vla_policy.config import nearest
 from vla_policy.losses.embeddings import require_labels, unit_embeddings
 
@@ -154,11 +155,9 @@ def _require_positive(positive: Tensor | None, labels: Tensor | None, like: Tens
     if positive is None:
         return
     shape = (len(like), len(like) * _processes())
-    if labels is not None or positive.dtype != torch.bool or tuple(positive.shape) != shape:
-        raise ValueError(
-            f"positive must be bool {shape}, True = belong together, and given instead of labels; got "
-            f"{positive.dtype} {tuple(positive.shape)}{'' if labels is None else ' beside labels'}"
-        )
+    if labels is not None:
+        raise ValueError("positive must be given instead of labels; got both")
+    require_mask("positive", positive, shape, means="belong together")
 
 
 def _require_equal_sizes(x: Tensor) -> None:

@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from vla_policy.checks import require_mask
+
 
 def unit_embeddings(
     embeddings: dict[str, Float[Tensor, "b d"]], present: Bool[Tensor, " b"] | None
@@ -26,11 +28,7 @@ def unit_embeddings(
         raise ValueError(f"embeddings must be floating, of one shape (b, d) with b at least 1; got {shapes}")
     if present is None:
         present = torch.ones(len(first), dtype=torch.bool, device=first.device)
-    if present.shape != first.shape[:1] or present.dtype != torch.bool:
-        raise ValueError(
-            f"the mask of present samples must be bool ({len(first)},), True = present; got {present.dtype} "
-            f"{tuple(present.shape)}"
-        )
+    require_mask("the mask of present samples", present, (len(first),), means="present")
     shown = {
         name: torch.where(present[:, None], x if x.dtype == torch.float64 else x.float(), 0.0)
         for name, x in embeddings.items()

@@ -194,9 +194,9 @@ def test_bad_input_is_named() -> None:
             loss(x, torch.cat((x[:2], torch.full((1, 4), wrong))))
     with pytest.raises(ValueError, match=r"labels must be int64 \(3,\); got torch.float32 \(3,\)"):
         loss(x, x, labels=torch.zeros(3))
-    with pytest.raises(ValueError, match=r"positive must be bool \(3, 3\).*got torch.bool \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"positive must be bool .*of shape \(3, 3\); got torch.bool \(3, 2\)"):
         loss(x, x, positive=torch.ones(3, 2) > 0)
     with pytest.raises(ValueError, match=r"given instead of labels"):
         loss(x, x, labels=torch.arange(3), positive=torch.eye(3) > 0)
-    with pytest.raises(ValueError, match=r"present samples must be bool \(3,\).*got torch.bool \(2,\)"):
+    with pytest.raises(ValueError, match=r"present samples must be bool .*of shape \(3,\); got torch.bool \(2,\)"):
         loss(x, x, present=torch.ones(2) > 0)

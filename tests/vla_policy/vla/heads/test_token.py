@@ -90,6 +90,16 @@ def test_what_an_untrained_head_chooses_decodes(
     assert actions.shape == (8, 4, 3) and actions.isfinite().all()
 
 
+@pytest.mark.parametrize(("kind", "decoding"), DECODINGS)
+def test_only_the_decoding_in_use_is_computed(make_head: Callable[[str], TokenHead], kind: str, decoding: str) -> None:
+    head = make_head(kind)
+    head.decoding = decoding  # pyright: ignore[reportAttributeAccessIssue]
+    conditions: list[Tensor] = []
+    head.expert.modulation.register_forward_hook(lambda _, inputs, __: conditions.append(inputs[0][0]))
+    head.sample(context(), torch.zeros(4, 4, 3))
+    assert len(conditions) == 1 and torch.equal(conditions[0], head.conditions[decoding])
+
+
 def test_an_id_does_not_see_later_ones(make_head: Callable[[str], TokenHead]) -> None:
     head = make_head("bins")
     torch.nn.init.normal_(head.expert.out.weight)
