@@ -124,9 +124,10 @@ class PolicyNode(LifecycleNode):
             raise ValueError("parameter checkpoint is empty; give the directory of a trained policy")
         self._policy = self._load_policy(checkpoint, value_of(self, "device"), value_of(self, "threads"))
         self._policy.require_fits(robot.embodiment, f"robot file {robot.path}")
+        execute_steps = value_of(self, "execute_steps") or self._policy.execute_steps
         self._planner = Planner(
             robot,
-            execute_steps=value_of(self, "execute_steps") or self._policy.execute_steps,
+            execute_steps=execute_steps,
             max_horizon_s=value_of(self, "max_horizon_s"),
             max_observation_age_s=value_of(self, "max_observation_age_s"),
             now_ns=self._now_ns(),
@@ -134,7 +135,8 @@ class PolicyNode(LifecycleNode):
             execution=build_execution(execution),
             workspace=workspace_of(robot),
         )
-        warm_up(self._policy, robot, continues=execution == "real_time_chunking")
+        continues = execution == "real_time_chunking"
+        warm_up(self._policy, robot, execute_steps=execute_steps, continues=continues)
         if robot.end_effector is not None:
             self._policy = JointsOfPoses(self._policy, robot, value_of(self, "max_horizon_s"))
         self._output = make_output(self, robot, self._planner)

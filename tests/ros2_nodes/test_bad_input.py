@@ -192,6 +192,7 @@ def test_the_shipped_checkpoint_on_another_robot_is_refused() -> None:
         ({"checkpoint": ""}, "parameter checkpoint is empty"),
         ({"checkpoint": "/nowhere"}, "/nowhere"),
         ({"execute_steps": 9}, "execute_steps 9 at 10 Hz is 0.90 s, more than max_horizon_s 0.8"),
+        ({"execute_steps": 13, "max_horizon_s": 2.0}, "execute_steps 13 needs chunks at least as long; those of this"),
     ],
 )
 def test_parameters_that_do_not_go_together_leave_the_node_unconfigured(changes: dict[str, object], words: str) -> None:
