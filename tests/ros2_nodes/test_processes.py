@@ -51,7 +51,7 @@ def test_parameter_files_and_arguments_name_declared_parameters_in_range(process
     specs = {spec.name: spec for spec in process.parameters}
     document = yaml.safe_load((config_directory() / process.config).read_text())
     ((name, section),) = document.items()
-    assert name.rpartition("/")[2] == process.name
+    assert name == f"/**/{process.name}", "a plain name is not that of a node in a namespace"
     given = section["ros__parameters"]
     for name, value in given.items():
         spec = specs[name]
@@ -98,6 +98,11 @@ def test_declared_parameters_enforce_range_and_read_only(monkeypatch: pytest.Mon
                 wrong.destroy_node()
         finally:
             rclpy.try_shutdown(context=context)
+
+
+def test_every_parameter_of_the_policy_is_an_argument_or_in_its_file() -> None:
+    document = yaml.safe_load((config_directory() / POLICY.config).read_text())
+    assert {spec.name for spec in POLICY.parameters} <= {*POLICY.arguments, *document["/**/policy"]["ros__parameters"]}
 
 
 def test_command_lines_carry_the_parameters_of_the_table() -> None:
