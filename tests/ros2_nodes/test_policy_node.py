@@ -267,11 +267,13 @@ def test_the_description_of_the_robot_limits_its_motion(tmp_path, limit: str, bo
             host.diagnosed(lambda words: f"holds {reason}" in words, reason)
 
 
-def test_a_description_without_the_link_is_refused_before_anything_moves(tmp_path) -> None:
-    (tmp_path / "arm.urdf").write_text(f"<robot name='arm'><link name='base'/><link name='tool'/>{OTHERS}</robot>")
-    robot_file = tmp_path / "robot.yaml"
+def test_a_description_without_a_joint_is_refused_before_anything_moves(tmp_path: Path) -> None:
+    links, limit = "<link name='base'/><link name='tool'/>", "<limit lower='-3' upper='3' velocity='3'/></joint>"
+    urdf, robot_file = tmp_path / "arm.urdf", tmp_path / "robot.yaml"
+    urdf.write_text(f"<robot name='arm'>{links}{ELBOW}{limit}{OTHERS}</robot>")
     robot_file.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n")
     with hosted(robot_file=robot_file) as host:
+        urdf.write_text(f"<robot name='arm'>{links}{OTHERS}</robot>")
         assert not host.configure()
         host.spin_until(lambda: "'elbow_joint'" in host.status.message, "the reason in the diagnostics")
 
