@@ -267,6 +267,20 @@ def test_the_description_of_the_robot_limits_its_motion(tmp_path, limit: str, bo
             host.diagnosed(lambda words: f"holds {reason}" in words, reason)
 
 
+@pytest.mark.parametrize(("max_acceleration", "is_held"), [(20.0, False), (2.0, True)])
+def test_the_limit_of_acceleration_in_the_robot_file_counts(
+    tmp_path: Path, max_acceleration: float, is_held: bool
+) -> None:
+    """The policy goes 0.03 rad from rest within 0.1 s, at about 10 rad/s^2."""
+    limit = "max_velocity: 3.1415927"
+    robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(TABLETOP.read_text().replace(limit, f"{limit}, max_acceleration: {max_acceleration}"))
+    with running(robot_file=robot_file) as host:
+        (trajectory,) = host.show()
+        assert is_hold(trajectory) == is_held
+        assert host.words.get("holds acceleration_limit", "0") == str(int(is_held))
+
+
 def test_a_description_without_a_joint_is_refused_before_anything_moves(tmp_path: Path) -> None:
     links, limit = "<link name='base'/><link name='tool'/>", "<limit lower='-3' upper='3' velocity='3'/></joint>"
     urdf, robot_file = tmp_path / "arm.urdf", tmp_path / "robot.yaml"
