@@ -53,7 +53,7 @@ class TokenHead(nn.Module):
             )
         is_fast = isinstance(tokenizer, FASTTokenizer)
         self.decodings: tuple[Decoding, ...] = ("autoregressive",) if is_fast else ("parallel", "autoregressive")
-        self.decoding = self.decodings[0]
+        self.decoding: Decoding = self.decodings[0]
         self.tokenizer = tokenizer
         self.noise_shape = (config.chunk_size, action_dim)
         width = config.expert_width
