@@ -9,8 +9,8 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    watch the shipped policy follow instructions in MuJoCo through ROS 2 (under 5 minutes)"
-	@echo "make test    lint, types and all tests"
+	@echo "make demo    the shipped policy follows instructions in MuJoCo through ROS 2 (under 5 minutes)"
+	@echo "make test    lint, types and tests; PYTEST_ARGS=--long adds the long ones"
 	@echo "make lint    ruff and pyright alone"
 	@echo "make format  let ruff fix and format the code"
 	@echo "make setup   make or update .venv alone"

@@ -104,11 +104,16 @@ def measure(
         "image_size": [height, width],
         "tokens_per_image": height * width // 64,
         "vocab_size": task.model.vocab_size,
-        "bits_per_pixel": round(task.model.vocab_size.bit_length() / 64, 3),
+        "bits_per_pixel": round(bits_per_id(task.model.vocab_size) / 64, 3),
         "ids_used": _ids_used(task, held_out, validation_batches),
         "steps": steps,
     }
     write_result("image_tokenizer", result)
+
+
+def bits_per_id(vocab_size: int) -> int:
+    """Returns the bits that one of the ids 0 .. vocab_size - 1 needs."""
+    return (vocab_size - 1).bit_length()
 
 
 def _images(batch: DemonstrationBatch) -> Tensor:

@@ -42,6 +42,7 @@ FAULTS = {
 ROBOT = config_directory() / ROBOT_FILE
 EXECUTE_STEPS = 6
 MAX_HORIZON_S = 0.8  # the policy node's parameter: no motion goes on longer than this after its observation
+WATCHDOG_S = 0.5  # its max_observation_age_s: no motion goes on with an input that is older
 RESPAWN_DELAY_S = 1.0  # that of launch/policy.launch.py, which is what starts a dead policy again on a robot
 STILL_RAD_S = 0.02  # a simulated arm that holds still sways a little
 WATCHED_S = 1.3
@@ -159,8 +160,7 @@ def measure(
         repetitions: injections of every fault.
         faults: which faults.
     """
-    limit_s = MAX_HORIZON_S + 2.0 / read_robot(ROBOT).rate_hz
-    figures: dict[str, Any] = {"max_horizon_s": MAX_HORIZON_S, "hold_limit_s": limit_s}
+    figures: dict[str, Any] = {"max_horizon_s": MAX_HORIZON_S, "watchdog_s": WATCHDOG_S}
     clock_rates: list[float] = []
     random, respawn = np.random.default_rng(0), _respawn_line(checkpoint)
     with _nodes(checkpoint) as (running, arm):
@@ -174,6 +174,8 @@ def measure(
                 except EpisodeEnded:
                     continue
                 print(f"{name} {len(injections)}: {injections[-1]}", flush=True)
+            # Simulated time goes in steps of a period, and one begins when the motion is ended.
+            limit_s = (MAX_HORIZON_S if name == "kill_policy" else WATCHDOG_S) + 2.0 / read_robot(ROBOT).rate_hz
             figures[name] = _row(injections, limit_s, _violations(arm) - unsafe)
             print(f"{name}: {figures[name]}", flush=True)
         figures["checked"] = {key: arm.words[key] for key in ("trajectories", "violations", "last_violation")}
@@ -263,6 +265,7 @@ def _row(injections: list[Injection], limit_s: float, unsafe: int) -> dict[str, 
     recovered_s = [i.recovered_s for i in injections if i.recovered_s is not None]
     return {
         "injected": len(injections),
+        "hold_limit_s": round(limit_s, 3),
         "held_in_time": sum(value <= limit_s + 1e-6 for value in held_s),
         "unsafe_commands": unsafe,
         "recovered": len(recovered_s),

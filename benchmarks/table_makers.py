@@ -18,8 +18,8 @@ def closed_loop(result: Mapping[str, Any]) -> str:
     rows = [
         ("training combinations, unseen layouts", result["training_combinations"]),
         ("word and object combinations never demonstrated", result["held_out_combinations"]),
-        ("another instruction that fits the scene, judged by the first", result["shuffled_instructions"]),
-        ("nothing missing, on the layouts of the rows below", result["missing_nothing"]),
+        ("told another task of the scene, judged by the original one (low is good)", result["shuffled_instructions"]),
+        ("all inputs, on the layouts of the rows below", result["missing_nothing"]),
         *((f"without {_NAMES[name]}", rate) for name, rate in result["missing"].items()),
     ]
     return _rates("closed loop, MuJoCo tabletop", rows) + _source(result)

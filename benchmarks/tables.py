@@ -57,7 +57,7 @@ TABLES: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 
 
 def fill(text: str, directory: Path = RESULTS) -> str:
-    """Returns a document with the text between its table markers made anew; empty where nothing was measured.
+    """Returns a document with the text between its table markers made anew; where nothing was measured it says so.
 
     Args:
         text: Markdown with ``<!-- table:<name> -->`` and ``<!-- /table -->``, each on a line of its own.
@@ -73,7 +73,7 @@ def fill(text: str, directory: Path = RESULTS) -> str:
             raise ValueError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}")
         file, make = TABLES[name]
         result = read_result(file, directory)
-        return match[1] + ("" if result is None else make(result) + "\n") + match[3]
+        return match[1] + ("Not measured yet." if result is None else make(result)) + "\n" + match[3]
 
     return _MARKED.sub(table, text)
 

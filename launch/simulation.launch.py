@@ -12,7 +12,7 @@ from pathlib import Path
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterFile, ParameterValue
 
@@ -23,11 +23,15 @@ def generate_launch_description() -> LaunchDescription:
     simulator_arguments = launch_arguments(SIMULATOR)
     policy_arguments = launch_arguments(POLICY)
     # The policy lives in the simulator's time. An argument of both, such as execute_steps, is the simulator's alone.
-    own = {*simulator_arguments, "use_sim_time"} - {"robot_file"}
+    own = {*simulator_arguments, "use_sim_time", "stop_on_gap"} - {"robot_file"}
     handed_on = {name: LaunchConfiguration(name) for name in policy_arguments if name not in own}
     policy = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(Path(__file__).with_name("policy.launch.py"))),
-        launch_arguments={**handed_on, "use_sim_time": "True"}.items(),
+        launch_arguments={
+            **handed_on,
+            "use_sim_time": "True",
+            "stop_on_gap": PythonExpression(["'", LaunchConfiguration("mode"), "' != 'lockstep'"]),
+        }.items(),
     )
     simulator = Node(
         package=PACKAGE,
@@ -48,7 +52,7 @@ def generate_launch_description() -> LaunchDescription:
             *(
                 DeclareLaunchArgument(name, default_value=str(spec.default), description=spec.description)
                 for name, spec in declared.items()
-                if name != "use_sim_time"
+                if name not in ("use_sim_time", "stop_on_gap")
             ),
             policy,
             simulator,

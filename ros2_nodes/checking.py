@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ros2_nodes.followed import FollowedTrajectory
 from vla_policy.control.messages import TrajectoryMessage, time_to_ns
 from vla_policy.control.robot import ActionDimension, Robot
 
@@ -19,6 +20,7 @@ VELOCITY = "velocity_limit"
 ACCELERATION = "acceleration_limit"
 STAMP = "stamp"
 HORIZON = "horizon"
+SEAM = "seam"
 _KEPT = 200
 _SLACK = 1e-4  # relative to a limit: what float32 rounds
 _ROUNDING = 2.0**-23  # of the greater of two float32 numbers: what their difference may be off by
@@ -26,6 +28,7 @@ _TIME_SLACK_NS = 1_000_000
 # Streamed commands carry no stamp. Over this long the times of their arrival tell a speed within a tenth.
 _WINDOW_S = 0.2
 _WINDOW_SLACK = 0.1
+_LATE_S = 0.05  # a trajectory may come this much, and a control period, after its maker looked where the command was
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,10 @@ class CommandChecker:
     theirs and 0 at the last point, the mean speed between two points, the acceleration of the cubic that positions and
     velocities make between two points that are still to come, a stamp that is neither 0, nor in the future, nor before
     that of the trajectory before it, points at strictly increasing times, and a last point at most `max_horizon_s`
-    after the stamp. Streamed commands: number of values, finite, joint limits, and the mean speed over the last 0.2 s.
+    after the stamp. Where it takes the place of one that has not ended, the command may step by what the greatest
+    velocity does in one control period and 0.05 s: so long may the old one have run on since the new one was made (a
+    simulated clock steps in control periods). After the end of the old one the arm may have been moved, and nothing is
+    said of the step. Streamed commands: number of values, finite, joint limits, and the mean speed over the last 0.2 s.
     Points whose time has passed are held against the same but for the acceleration: they say what was commanded then.
     The speed of the curve between two points is the controller's and not seen here.
 
@@ -66,6 +72,7 @@ class CommandChecker:
         self._robot = robot
         self._max_horizon_ns = round(max_horizon_s * 1e9)
         self._last_stamp_ns: dict[str, int] = {}
+        self._followed: dict[str, FollowedTrajectory] = {}
         self._commands: deque[tuple[float, np.ndarray]] = deque()
         self.trajectories: Counter[str] = Counter()
         self.commands = 0
@@ -89,14 +96,17 @@ class CommandChecker:
             order = [names.index(d.joint) for d in dimensions]
             values = _values(np.array(rows, np.float64)[:, order], dimensions)
             times_ns = np.array([time_to_ns(point.time_from_start) for point in message.points])
+            start_ns, velocities = time_to_ns(message.header.stamp) or now_ns, None
             found += self._positions(values, dimensions)
             found += self._times(times_ns, values, dimensions)
             if rate_sizes != {0}:
                 velocities = np.array(rates, np.float64)[:, order] * [d.scale for d in dimensions]
                 found += self._velocities(velocities, dimensions)
-                ahead = time_to_ns(message.header.stamp) + times_ns >= now_ns
+                ahead = start_ns + times_ns >= now_ns
                 if now_ns and (np.diff(times_ns) > 0).all():
                     found += self._accelerations(times_ns[ahead], values[ahead], velocities[ahead], dimensions)
+            followed = FollowedTrajectory(now_ns, start_ns + times_ns, values, velocities)
+            found += self._seam(topic, followed, dimensions)
         return self._note(topic, now_ns / 1e9, found)
 
     def command(self, topic: str, data: Sequence[float], now_s: float) -> list[Violation]:
@@ -194,6 +204,29 @@ class CommandChecker:
             if d.max_acceleration is not None and greatest > d.max_acceleration * (1 + _SLACK):
                 limit = f"the limit is {d.max_acceleration}"
                 found.append((ACCELERATION, f"{d.name} accelerates at {greatest:.4f} {d.unit}/s^2, {limit}"))
+        return found
+
+    def _seam(
+        self, topic: str, new: FollowedTrajectory, dimensions: Sequence[ActionDimension]
+    ) -> list[tuple[str, str]]:
+        """Judges the step from the trajectory before it, and remembers it, if a controller would go over to it now."""
+        now_ns, old = new.came_ns, self._followed.get(topic)
+        numbers = new.positions if new.velocities is None else np.concatenate([new.positions, new.velocities])
+        is_sound = bool((np.diff(new.times_ns) > 0).all() and np.isfinite(numbers).all())
+        if not now_ns or not is_sound or new.times_ns[-1] <= now_ns:
+            return []
+        self._followed[topic] = new
+        if old is None or not old.came_ns <= now_ns < old.times_ns[-1]:
+            return []
+        before, entry_ns = old.position(now_ns), max(now_ns, int(new.times_ns[0]))
+        steps, way_s = np.abs(new.position(entry_ns) - before), (entry_ns - now_ns) / 1e9
+        if entry_ns > now_ns:
+            self._followed[topic] = new.joined(before)
+        found = []
+        for d, step in zip(dimensions, steps, strict=True):
+            if d.max_velocity is not None and step > d.max_velocity * (way_s + 1 / self._robot.rate_hz + _LATE_S):
+                said = f"{d.name} is {step:.4f} {d.unit} off the trajectory before it"
+                found.append((SEAM, f"{said}, {way_s:.3f} s after it came; the limit is {d.max_velocity} {d.unit}/s"))
         return found
 
     def _positions(self, values: np.ndarray, dimensions: Sequence[ActionDimension]) -> list[tuple[str, str]]:

@@ -59,6 +59,8 @@ POLICY_PARAMETERS = (
                   bounds=(0.01, 10.0)),
     ParameterSpec("max_observation_age_s", 0.5, "an observation older than this gets no chunk published",
                   bounds=(0.01, 10.0)),
+    ParameterSpec("stop_on_gap", True, "an input with on_gap: hold that is older than max_observation_age_s ends the "
+                  "motion; false for a simulator in lockstep, which shows nothing while it executes a chunk"),
     ParameterSpec("autostart", False, "configure and activate at start-up, and so again after a crash"),
     ParameterSpec("diagnostics_period_s", 1.0, "time between two diagnostic messages", bounds=(0.05, 60.0)),
 )  # fmt: skip
@@ -90,7 +92,8 @@ RECORDER_PARAMETERS = (
 def declare(node: Node, specs: tuple[ParameterSpec, ...]) -> None:
     """Declares parameters with description, range and read-only flag.
 
-    Names given at start-up that no parameter has are refused: ROS would ignore them.
+    Names given at start-up that no parameter has are refused: ROS would ignore them. Those of ``qos_overrides`` are
+    declared with the publisher or subscription that they are for; `require_overrides_used` looks at them afterwards.
 
     Raises:
         rclpy.exceptions.InvalidParameterValueException: a value given at start-up is out of range.
@@ -116,6 +119,19 @@ def declare(node: Node, specs: tuple[ParameterSpec, ...]) -> None:
         if spec.choices and value not in spec.choices:
             known = f"{', '.join(spec.choices)}; got {value!r}{nearest(str(value), spec.choices)}"
             raise ValueError(f"parameter {spec.name} is one of {known}")
+
+
+def require_overrides_used(node: Node) -> None:
+    """Checks that every ``qos_overrides`` given at start-up is of a publisher or subscription that the node has made.
+
+    Raises:
+        ValueError: one is not: ROS would ignore it.
+    """
+    declared = [f"{_QOS_OVERRIDES}{name}" for name in node.get_parameters_by_prefix(_QOS_OVERRIDES[:-1])]
+    for name in node._parameter_overrides:
+        if name.startswith(_QOS_OVERRIDES) and name not in declared:
+            known = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in declared))
+            raise ValueError(f"there is no parameter {name}; {node.get_name()} has: {known}{nearest(name, declared)}")
 
 
 def value_of(node: Node, name: str) -> Any:

@@ -109,20 +109,26 @@ def load_checkpoint_policy(checkpoint: str, device: str, threads: int) -> Policy
     return Policy.load(Path(checkpoint), device=device)
 
 
-def warm_up(policy: PolicyLike, robot: Robot, *, continues: bool) -> None:
-    """Runs a policy until its times are those of a running robot.
+def warm_up(policy: PolicyLike, robot: Robot, *, execute_steps: int, continues: bool) -> None:
+    """Runs a policy until its times are those of a running robot, and checks that its chunks are long enough.
 
     Args:
         policy: for this robot.
         robot: the robot file.
+        execute_steps: actions of a chunk that will be executed before the next one is asked for.
         continues: whether it will have to continue a motion under way, which is another computation.
 
     Raises:
-        ValueError: the policy cannot do what it will be asked to.
+        ValueError: the policy cannot do what it will be asked to, or its chunks end before the next one is asked for.
     """
     images = {camera.name: np.zeros((camera.height, camera.width, 3), np.uint8) for camera in robot.cameras}
     state = np.zeros(len(robot.state_dimensions), np.float32)
     for _ in range(_WARM_UP_RUNS):
         chunk = policy.predict(dict(images), state, "warm up", 0.0)
+        if len(chunk.actions) < execute_steps:
+            raise ValueError(
+                f"execute_steps {execute_steps} needs chunks at least as long; those of this policy have "
+                f"{len(chunk.actions)} actions: the robot would stand still before the next chunk"
+            )
         if continues:
             policy.predict(dict(images), state, "warm up", 0.0, ChunkPrefix(chunk.actions[:2], 1))

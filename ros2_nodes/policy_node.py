@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -14,22 +16,22 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.exceptions import ParameterException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy
-from rclpy.subscription import Subscription
 from std_msgs.msg import Bool, String
 
 from ros2_nodes.conversions import MESSAGE_TYPES, diagnostics
-from ros2_nodes.parameters import POLICY_PARAMETERS, declare, value_of
+from ros2_nodes.parameters import POLICY_PARAMETERS, declare, require_overrides_used, value_of
 from ros2_nodes.policy_loading import JointsOfPoses, LoadPolicy, load_checkpoint_policy, warm_up
 from ros2_nodes.policy_output import make_output
-from ros2_nodes.running import input_qos, overridable, run
+from ros2_nodes.running import NodeFailed, input_qos, overridable, run
 from vla_policy.control.alignment import camera_input, state_input
 from vla_policy.control.execution import build_execution
+from vla_policy.control.job import Answer, Job
 from vla_policy.control.kinematics import workspace_of
 from vla_policy.control.messages import MessageError, picture_of, state_to_vector, time_to_ns
 from vla_policy.control.motion import Motion
-from vla_policy.control.planner import Answer, Job, Planner
+from vla_policy.control.planner import Planner
 from vla_policy.control.robot import Camera, Robot, StateChannel
 from vla_policy.control.robot_file import read_robot
 from vla_policy.control.urdf import with_urdf_limits
@@ -39,6 +41,7 @@ _LATCHED = DurabilityPolicy.TRANSIENT_LOCAL
 _STOP_TIMEOUT_S = 10.0
 _WARNING_PERIOD_S = 2.0
 _WATCH_PERIOD_S = 0.05
+_EXPLAINED = (ValueError, OSError, RuntimeError, ParameterException)  # what says why in words for whoever configures
 
 
 class PolicyNode(LifecycleNode):
@@ -57,6 +60,7 @@ class PolicyNode(LifecycleNode):
         declare(self, POLICY_PARAMETERS)
         self._load_policy = load_policy
         self._robot: Robot | None = None
+        self._made = ExitStack()
         self._failure = ""
         self._estop_is_unheard = False
         self._answered = self.create_guard_condition(self._on_answer)
@@ -69,13 +73,20 @@ class PolicyNode(LifecycleNode):
             self._autostart = self.create_timer(0.0, self._start, clock=steady)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Reads the robot file, loads the checkpoint, checks that both fit, warms up and subscribes."""
+        """Reads the robot file, loads the checkpoint, checks that both fit, warms up and subscribes.
+
+        Whatever fails leaves the node unconfigured, with the reason in the log and in the diagnostics.
+        """
         try:
             self._set_up()
-        except (ValueError, OSError, RuntimeError, ParameterException) as error:
-            self._failure = f"not configured: {error}"
-            self.get_logger().error(self._failure)
+        except Exception as error:  # noqa: BLE001  rclpy would take it for a failure and say nothing of it
+            is_explained = isinstance(error, _EXPLAINED)
+            failure = f"not configured: {error if is_explained else repr(error)}"
+            self.get_logger().error(failure if is_explained else f"{failure}\n{traceback.format_exc()}")
+            self._tear_down()
+            self._failure = failure
             return TransitionCallbackReturn.FAILURE
+        self._failure = ""
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -114,8 +125,10 @@ class PolicyNode(LifecycleNode):
 
     def _start(self) -> None:
         self._autostart.cancel()
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+        if self.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+            self._diagnose()
+            raise NodeFailed(self._failure)  # so that whoever restarts processes tries again
+        self.trigger_activate()
 
     def _set_up(self) -> None:
         robot = with_urdf_limits(read_robot(value_of(self, "robot_file")))
@@ -124,59 +137,71 @@ class PolicyNode(LifecycleNode):
             raise ValueError("parameter checkpoint is empty; give the directory of a trained policy")
         self._policy = self._load_policy(checkpoint, value_of(self, "device"), value_of(self, "threads"))
         self._policy.require_fits(robot.embodiment, f"robot file {robot.path}")
+        execute_steps = value_of(self, "execute_steps") or self._policy.execute_steps
         self._planner = Planner(
             robot,
-            execute_steps=value_of(self, "execute_steps") or self._policy.execute_steps,
+            execute_steps=execute_steps,
             max_horizon_s=value_of(self, "max_horizon_s"),
             max_observation_age_s=value_of(self, "max_observation_age_s"),
             now_ns=self._now_ns(),
+            stop_on_gap=value_of(self, "stop_on_gap"),
             check_instruction=self._policy.require_understands,
             execution=build_execution(execution),
             workspace=workspace_of(robot),
         )
-        warm_up(self._policy, robot, continues=execution == "real_time_chunking")
+        continues = execution == "real_time_chunking"
+        warm_up(self._policy, robot, execute_steps=execute_steps, continues=continues)
         if robot.end_effector is not None:
             self._policy = JointsOfPoses(self._policy, robot, value_of(self, "max_horizon_s"))
         self._output = make_output(self, robot, self._planner)
+        self._made.callback(self._output.destroy)
         self._worker = NewestJobWorker(partial(self._ask, robot), self._answered.trigger, "policy inference")
-        self._inputs = [self._subscribe_camera(camera) for camera in robot.cameras]
-        self._inputs += [self._subscribe_state(channel) for channel in robot.state]
-        self._inputs += self._subscribe_operator(robot)
+        self._made.callback(self._end_worker)
+        for camera in robot.cameras:
+            self._subscribe_camera(camera)
+        for channel in robot.state:
+            self._subscribe_state(channel)
+        self._subscribe_operator(robot)
+        require_overrides_used(self)
         self._robot = robot
         self.get_logger().info(f"configured: checkpoint {self._policy.checkpoint_id} on robot {robot.name}")
 
     def _tear_down(self) -> None:
-        if self._robot is None:
-            return
-        self._robot, self._failure, self._estop_is_unheard = None, "", False
+        self._robot, self._estop_is_unheard = None, False
+        self._made.close()
+        for publisher in [p for p in self.publishers if isinstance(p, LifecyclePublisher)]:
+            self.destroy_lifecycle_publisher(publisher)  # of an output that could not be made as a whole
+        for name in ("_policy", "_planner", "_output", "_worker"):
+            vars(self).pop(name, None)  # whatever refers to the policy keeps its memory
+
+    def _end_worker(self) -> None:
         if not self._worker.stop(_STOP_TIMEOUT_S):
             self.get_logger().error(f"the policy did not finish within {_STOP_TIMEOUT_S:g} s")
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._output.destroy()
 
-    def _subscribe_camera(self, camera: Camera) -> Subscription:
+    def _listen(self, *arguments: Any, **named: Any) -> None:
+        """Subscribes, with the arguments of `create_subscription`, until the node is configured no more."""
+        self._made.callback(self.destroy_subscription, self.create_subscription(*arguments, **named))
+
+    def _subscribe_camera(self, camera: Camera) -> None:
         def on_image(message: Any) -> None:  # of the camera's type
             self._take(camera_input(camera.name), partial(picture_of, message, camera), message.header.stamp)
 
         kind = MESSAGE_TYPES[camera.source.type]
-        return self.create_subscription(kind, camera.source.topic, on_image, input_qos(camera.source))
+        self._listen(kind, camera.source.topic, on_image, input_qos(camera.source))
 
-    def _subscribe_state(self, channel: StateChannel) -> Subscription:
+    def _subscribe_state(self, channel: StateChannel) -> None:
         def on_state(message: Any) -> None:  # of the channel's type
             self._take(state_input(channel.name), partial(state_to_vector, message, channel), message.header.stamp)
 
         kind = MESSAGE_TYPES[channel.source.type]
-        return self.create_subscription(kind, channel.source.topic, on_state, input_qos(channel.source))
+        self._listen(kind, channel.source.topic, on_state, input_qos(channel.source))
 
-    def _subscribe_operator(self, robot: Robot) -> list[Subscription]:
+    def _subscribe_operator(self, robot: Robot) -> None:
         latched = overridable(1, durability=_LATCHED)
         events = SubscriptionEventCallbacks(incompatible_qos=self._on_unheard_estop)
         estop = overridable(10, durability=_LATCHED)
-        return [
-            self.create_subscription(String, robot.instruction_topic, callback=self._on_instruction, **latched),
-            self.create_subscription(Bool, "estop", callback=self._on_estop, event_callbacks=events, **estop),
-        ]
+        self._listen(String, robot.instruction_topic, callback=self._on_instruction, **latched)
+        self._listen(Bool, "estop", callback=self._on_estop, event_callbacks=events, **estop)
 
     def _take(self, name: str, read: Callable[[], np.ndarray], stamp: Time) -> None:
         now_ns = self._now_ns()
@@ -232,8 +257,10 @@ class PolicyNode(LifecycleNode):
         return Answer(chunk, inference_s=time.monotonic() - started_s)
 
     def _on_answer(self) -> None:
+        if not self._active:
+            return
         finished = self._worker.take()
-        if finished is None or not self._active:
+        if finished is None:
             return
         holds = self._planner.monitor.held.total()
         self._follow(self._planner.answer(*finished, now_ns=self._now_ns(), clock_s=time.monotonic()))

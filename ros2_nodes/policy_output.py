@@ -19,7 +19,7 @@ from ros2_nodes.running import overridable
 from vla_policy.control.motion import Motion
 from vla_policy.control.planner import Planner
 from vla_policy.control.robot import Robot
-from vla_policy.control.ticks import Ticks
+from vla_policy.control.ticks import LONGEST_STALL_S, Ticks
 from vla_policy.types import ActionChunk
 
 _DEPTH = 10
@@ -95,7 +95,7 @@ class CommandOutput:
 
     Ticks follow the machine's steady clock, or the simulated time where the node follows that. A tick that comes late
     is published late. One that is over `LONGEST_STALL_S` late is left out, and the motion ends at the last command that
-    was published: whoever follows it stands there.
+    was published: whoever follows it stands there. So it does where the node's clock was set by as much.
 
     Args:
         node: publishes.
@@ -118,6 +118,7 @@ class CommandOutput:
     def start(self) -> None:
         """Publishes the planner's command at every tick from now on."""
         self._ticks = Ticks(self._rate_hz, self._clock.now().nanoseconds)
+        self._ahead_ns = self._ahead_of_ticks_ns()
         self._last: np.ndarray | None = None
         self._timer = self._node.create_timer(1.0 / self._rate_hz, self._tick, clock=self._clock)
 
@@ -141,10 +142,16 @@ class CommandOutput:
         tick_now_ns, now_ns = self._clock.now().nanoseconds, self._node.get_clock().now().nanoseconds
         skipped, due_ns = self._ticks.skipped, self._ticks.due(tick_now_ns)
         self._planner.monitor.ticks_skipped = self._ticks.skipped
-        if self._ticks.skipped > skipped and self._last is not None:
+        set_by_ns, self._ahead_ns = now_ns - tick_now_ns - self._ahead_ns, now_ns - tick_now_ns
+        is_jump = self._ticks.skipped > skipped or abs(set_by_ns) > LONGEST_STALL_S * 1e9
+        if is_jump and self._last is not None:
             self._planner.stalled(self._last, now_ns)
         for tick_ns in due_ns:
             self._command(now_ns, late_ns=tick_now_ns - tick_ns)
+
+    def _ahead_of_ticks_ns(self) -> int:
+        """Returns how far the node's clock is ahead of the ticks'; it changes where the former is set."""
+        return self._node.get_clock().now().nanoseconds - self._clock.now().nanoseconds
 
     def _command(self, now_ns: int, *, late_ns: int) -> None:
         command = self._planner.command(now_ns - late_ns)

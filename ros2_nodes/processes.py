@@ -57,6 +57,7 @@ POLICY = NodeProcess(
         "execution",
         "output",
         "dry_run",
+        "stop_on_gap",
         "autostart",
         "use_sim_time",
     ),

@@ -16,7 +16,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from ros2_nodes.conversions import MESSAGE_TYPES, diagnostics
-from ros2_nodes.parameters import RECORDER_PARAMETERS, declare, value_of
+from ros2_nodes.parameters import RECORDER_PARAMETERS, declare, require_overrides_used, value_of
 from ros2_nodes.running import input_qos, overridable, run
 from vla_datasets.schema import Episode, Stream, describe_streams
 from vla_datasets.store import DemonstrationStore
@@ -58,6 +58,7 @@ class RecorderNode(Node):
         self.create_service(SetBool, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/discard", self._on_discard)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", **overridable(10))
+        require_overrides_used(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(value_of(self, "diagnostics_period_s"), self._diagnose, clock=steady)
         self.get_logger().info(f"recording {self._robot.name} into {self._store.path}")

@@ -26,7 +26,13 @@ _OVERRIDABLE = QoSOverridingOptions(
     (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 )
 _END_TIMEOUT_S = 10.0
+WRONG_PARAMETERS = 2  # exit status
+_FAILED = 1
 STOP_WITH_STDIN = "VLA_STOP_WITH_STDIN"  # set by a parent that keeps a pipe to stdin open for as long as it lives
+
+
+class NodeFailed(Exception):
+    """Raised by a node's callback when the node cannot go on, after it has logged why; ends the process."""
 
 
 def input_qos(source: Source) -> QoSProfile:
@@ -46,7 +52,7 @@ def run(make_node: Callable[[], Node]) -> None:
     What the node does then finishes, and `destroy_node` is called while the node can still publish: rclpy's own
     handlers would end its context first. A process that has not ended `_END_TIMEOUT_S` later is ended.
 
-    The exit status is 0, or 2 when the node's parameters are wrong.
+    The exit status is 0, 2 when the node's parameters are wrong, or 1 when it raised `NodeFailed`.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     asked_to_end = _asked_to_end()
@@ -57,20 +63,23 @@ def run(make_node: Callable[[], Node]) -> None:
     except (ValueError, OSError, InvalidParameterValueException, InvalidParameterTypeException) as error:
         print(error, file=sys.stderr)
         rclpy.try_shutdown()
-        sys.exit(2)
+        sys.exit(WRONG_PARAMETERS)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    status = 0
     try:
         executor.spin_until_future_complete(asked_to_end)
     except ExternalShutdownException:
         pass
+    except NodeFailed:
+        status = _FAILED
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
     # On a busy machine the interpreter needs longer to take torch apart than `ros2 launch` waits before it kills.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def _asked_to_end() -> Future[None]:

@@ -63,6 +63,7 @@ def session(config: SessionConfig) -> Iterator[Session]:
     robot = read_robot(robot_file)
     shared = {"robot_file": str(robot_file), "execute_steps": config.execute_steps}
     driven = {"checkpoint": config.checkpoint, "use_sim_time": True, "autostart": False}
+    driven["stop_on_gap"] = config.mode != "lockstep"
     parameters = {
         POLICY: {**shared, **driven, **config.policy_parameters},
         SIMULATOR: {**shared, "mode": config.mode, **config.simulator_parameters},

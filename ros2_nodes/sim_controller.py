@@ -124,12 +124,14 @@ def commands_to_position(data: Sequence[float], dimensions: Sequence[Dimension])
         dimensions: the controller's dimensions.
 
     Raises:
-        MessageError: another number of values, or one that is not finite.
+        MessageError: another number of values, or one that is not finite, or not in float32.
     """
     values = np.array(data, np.float64)
     if len(values) != len(dimensions):
         joints = ", ".join(d.joint for d in dimensions)
         raise MessageError(f"commands are {len(dimensions)} numbers, {joints}; got {len(values)}")
-    if not np.isfinite(values).all():
-        raise MessageError(f"commands must be finite; got {values}")
-    return (values * [d.scale for d in dimensions] + [d.offset for d in dimensions]).astype(np.float32)
+    with np.errstate(over="ignore"):
+        position = (values * [d.scale for d in dimensions] + [d.offset for d in dimensions]).astype(np.float32)
+    if not np.isfinite(position).all():
+        raise MessageError(f"commands must be finite in float32; got {values}")
+    return position

@@ -25,8 +25,8 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from ros2_nodes.conversions import ns_to_time
-from ros2_nodes.parameters import SIMULATOR_PARAMETERS, declare, value_of
-from ros2_nodes.running import run
+from ros2_nodes.parameters import SIMULATOR_PARAMETERS, declare, require_overrides_used, value_of
+from ros2_nodes.running import overridable, run
 from ros2_nodes.sim_controller import commands_to_position, requested_trajectory
 from ros2_nodes.sim_episode import SimulatedEpisode
 from ros2_nodes.sim_faults import FAULT, read_fault
@@ -72,8 +72,10 @@ class SimulatorNode(Node):
         self._clock_output = self.create_publisher(ClockMessage, "/clock", 10)
         self._sensors = SimulatedSensors(self, self._robot, getattr(self._env.unwrapped, "intrinsics", None))
         self._outcomes = self.create_publisher(String, "~/outcome", OUTCOME_QOS)
-        self.create_subscription(JointTrajectory, self._robot.action_topics[0], self._on_trajectory, 10)
-        self.create_subscription(Float64MultiArray, "commands", self._on_commands, 10)
+        trajectories = self._robot.action_topics[0]
+        self.create_subscription(JointTrajectory, trajectories, callback=self._on_trajectory, **overridable(10))
+        self.create_subscription(Float64MultiArray, "commands", callback=self._on_commands, **overridable(10))
+        require_overrides_used(self)
         self.create_service(Trigger, "~/start_episode", self._on_start)
         self.add_on_set_parameters_callback(self._on_parameters)
         steady = Clock(clock_type=ClockType.STEADY_TIME)

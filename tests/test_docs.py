@@ -13,6 +13,7 @@ import pytest
 import vla_policy.multimodal
 
 DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 EXECUTED = ("core.md", "alignment_losses_tokenizers.md", "retrieval.md", "policy.md", "inference.md", "pretraining.md")
 
 
@@ -47,6 +48,8 @@ def test_every_name_that_is_offered_is_used_in_an_example() -> None:
             ("pretrain_config", "training.checkpoint_manager", "training.pairs", "training.trainer"),
         ),
         ("alignment_losses_tokenizers.md", ("alignment", "losses", "tokenizers", "vla.heads")),
+        ("inference.md", ("inference",)),
+        ("retrieval.md", ("retrieval",)),
     ],
 )
 def test_every_name_is_on_its_page(page: str, modules: tuple[str, ...]) -> None:
@@ -55,7 +58,13 @@ def test_every_name_is_on_its_page(page: str, modules: tuple[str, ...]) -> None:
     assert [name for name in names if name not in text] == []
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+@pytest.mark.parametrize("page", PAGES)
+def test_extras_are_installed_from_the_checkout_as_pinned(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert re.findall(r"install [^`\n]*vla_policy\[", text) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", (DOCS / page).read_text(encoding="utf-8"))
     assert [link for link in links if "://" not in link and not (DOCS / link).exists()] == []

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vla_policy.attention import CrossAttention
+from vla_policy.checks import require_mask
 from vla_policy.config import MultimodalConfig
 from vla_policy.encoders import ActionEncoder, MissingToken, SentenceEncoder, TextEncoder, VisionEncoder
 from vla_policy.fusion import build_fusion
@@ -93,7 +94,7 @@ class AdvancedMultimodalModel(nn.Module):
 
         Args:
             images: RGB (b, 3, h, w), about [-1, 1], any size; None = missing in the whole batch.
-            text_tokens: int64 ids (b, l), 0 .. vocab_size - 1, l up to `max_text_tokens`.
+            text_tokens: int64 ids (b, l), 0 .. vocab_size - 1, l from 1 to `max_text_tokens`.
             actions: (b, a) or a chunk (b, k, a), normalised, about unit variance.
             image_mask: (b,) True = this sample has its image; None = all.
             text_mask: (b, l) True = valid token; a row of False = no text. None = all valid, padding included.
@@ -164,15 +165,11 @@ def _as_token_mask(present: Tensor, tokens: Tensor) -> Tensor:
 def _only_present(what: str, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Bool[Tensor, " b"]]:
     """Returns the values, zero where absent so that what they hold reaches no gradient, and which are present."""
     mask = torch.ones(len(values), dtype=torch.bool, device=values.device) if mask is None else mask
-    if mask.dtype != torch.bool or tuple(mask.shape) != (len(values),):
-        raise ValueError(
-            f"the mask of {what} must be bool (True = present) of shape ({len(values)},); "
-            f"got {mask.dtype} {tuple(mask.shape)}"
-        )
+    require_mask(f"the mask of {what}", mask, (len(values),), means="present")
     if not values.is_floating_point():
         remedy = "; normalize_images turns uint8 pictures into that" if what == "images" else " and normalised"
         raise ValueError(f"{what} must be floating{remedy}; got {values.dtype}")
-    if not values.numel() and len(values):
+    if not values.numel():
         raise ValueError(f"{what} must not be empty; got {tuple(values.shape)}")
     values = torch.where(mask.reshape(-1, *[1] * (values.dim() - 1)), values, 0.0)
     finite = values.flatten(1).isfinite().all(dim=1)
@@ -188,7 +185,7 @@ def _require_complete(encoded: dict[str, _Encoded], masks: dict[str, Tensor | No
     if alone:
         raise ValueError(f"a mask of the {alone[0]} was given without the {alone[0]} itself")
     sizes = {name: len(one.tokens) for name, one in encoded.items()}
-    if not sizes or len(set(sizes.values())) > 1 or 0 in sizes.values():
+    if len(set(sizes.values())) != 1:
         raise ValueError(f"the model needs at least one of {', '.join(MODALITIES)}, of one batch size; got {sizes}")
     seen = torch.stack([one.present for one in encoded.values()]).any(dim=0)
     if not seen.all():

@@ -27,15 +27,25 @@ class PretrainConfig(LoopConfig):
     masked_weight: float = 0.3
     # Share of the training pictures whose texts are exchanged at random, 0 .. 1: how much do bad captions harm?
     shuffled_pairs: float = 0.0
+    # Optimiser steps in all.
     steps: int = 2_000
+    # Steps of linear warm-up.
     warmup_steps: int = 100
+    # Decoupled weight decay of matrices and convolutions, at least 0.
     weight_decay: float = 0.1
+    # Decay of the weights' exponential moving average, 0 .. 1; it warms up as (1 + step) / (10 + step).
     ema_decay: float = 0.99
+    # Brightness, contrast and saturation of a picture are each scaled by a factor in 1 -+ this, 0 .. 1.
     color_jitter: float = 0.2
+    # Pictures are shifted by up to this share of their sides, 0 .. 0.5.
     random_shift: float = 0.08
+    # Probability that a word of the text is hidden; one always remains.
     word_dropout: float = 0.1
+    # Steps between two validations.
     validation_every: int = 250
+    # Validation figure that says which checkpoint is the best.
     best_by: str = "text_to_image_recall@10"
+    # Which value of it is the best.
     best_is: Literal["lowest", "highest"] = "highest"
 
     def __post_init__(self) -> None:

@@ -32,9 +32,8 @@ def test_a_table_is_filled_between_its_markers(tmp_path: Path, tables) -> None:
     assert tables.fill(filled, tmp_path) == filled
 
 
-def test_what_was_not_measured_stays_empty_and_unknown_tables_are_refused(tmp_path: Path, tables) -> None:
-    assert (
-        tables.fill("<!-- table:latency -->\nx\n<!-- /table -->", tmp_path) == "<!-- table:latency -->\n<!-- /table -->"
-    )
+def test_what_was_not_measured_says_so_and_unknown_tables_are_refused(tmp_path: Path, tables) -> None:
+    filled = tables.fill("<!-- table:latency -->\nx\n<!-- /table -->", tmp_path)
+    assert filled == "<!-- table:latency -->\nNot measured yet.\n<!-- /table -->"
     with pytest.raises(ValueError, match=r"'speed'.*throughput"):
         tables.fill("<!-- table:speed -->\n<!-- /table -->", tmp_path)

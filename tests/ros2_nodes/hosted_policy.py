@@ -240,6 +240,7 @@ class Host:
     def show_in_vain(self, *, change_image: Change = unchanged, change_state: Change = unchanged) -> None:
         """Sends an observation and checks that nothing is published for it."""
         self.pass_time(0.7)
+        self.settle()
         self.forget()
         self.send(change_image=change_image, change_state=change_state)
         self.settle()

@@ -86,8 +86,39 @@ STATES = {
     "future clock": stamped(100),
     "no stamp": stamped(None),
 }
+PICTURE = np.full((96, 96, 3), 100, np.uint8)
+
+
+def file(suffix: str, share: float = 1.0, pixels: np.ndarray = PICTURE, header: bytes = b"") -> Change:
+    """Puts a picture file, or a part of it, in place of what is sent."""
+    data = cv2.imencode(suffix, pixels)[1].tobytes()
+    return wrong(data=array.array("B", header + data[: round(share * len(data))]))
+
+
+FILES = {
+    "torn jpeg": file(".jpeg", 0.6),
+    "torn png": file(".png", 0.6),
+    "another type": file(".bmp"),
+    "no data": file(".png", 0.0),
+    "16 bits": file(".png", pixels=PICTURE.astype(np.uint16)),
+    "aspect": file(".png", pixels=PICTURE[:48]),
+    "compressedDepth": file(".png", pixels=PICTURE[..., 0].astype(np.uint16), header=bytes(12)),
+    "channels stored in another order": wrong(format="rgb8; png compressed rgb8"),
+}
 CASES = [pytest.param("change_image", change, id=f"image-{name}") for name, change in IMAGES.items()]
 CASES += [pytest.param("change_state", change, id=f"state-{name}") for name, change in STATES.items()]
+
+
+def refuse(host: Host, **changes: Change) -> None:
+    """Checks that an observation is counted as refused and moves nothing."""
+
+    def refused(words: dict[str, str]) -> int:
+        return sum(int(value) for key, value in words.items() if key.endswith(" refused"))
+
+    before = refused(host.diagnosed(lambda words: True, "diagnostics"))
+    host.show_in_vain(**changes)
+    host.diagnosed(lambda words: refused(words) > before, "the refusals to be counted")
+    assert "holding" in host.status.message
 
 
 class TestRefused:
@@ -100,13 +131,25 @@ class TestRefused:
 
     @pytest.mark.parametrize(("what", "change"), CASES)
     def test_what_cannot_be_used_is_counted_and_moves_nothing(self, untouched: Host, what: str, change: Change) -> None:
-        def refused(words: dict[str, str]) -> int:
-            return sum(int(value) for key, value in words.items() if key.endswith(" refused"))
+        refuse(untouched, **{what: change})
 
-        before = refused(untouched.diagnosed(lambda words: True, "diagnostics"))
-        untouched.show_in_vain(**{what: change})
-        untouched.diagnosed(lambda words: refused(words) > before, "the refusals to be counted")
-        assert "holding" in untouched.status.message
+
+class TestRefusedFiles:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def untouched(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+        """The same, with cameras that send picture files."""
+        robot_file = tmp_path_factory.mktemp("robot") / "robot.yaml"
+        robot_file.write_text(TABLETOP.read_text().replace("msg/Image\n", "msg/CompressedImage\n"))
+        with running(robot_file=robot_file, output="commands") as host:
+            yield host
+
+    @pytest.mark.parametrize("change", FILES.values(), ids=FILES)
+    def test_a_picture_file_that_cannot_be_used_moves_nothing(self, untouched: Host, change: Change) -> None:
+        refuse(untouched, change_image=change)
+
+    def test_a_good_picture_file_moves_it(self, untouched: Host) -> None:
+        untouched.show(change_image=file(".jpeg"))
 
 
 def padded(message: Any) -> Any:
@@ -192,6 +235,7 @@ def test_the_shipped_checkpoint_on_another_robot_is_refused() -> None:
         ({"checkpoint": ""}, "parameter checkpoint is empty"),
         ({"checkpoint": "/nowhere"}, "/nowhere"),
         ({"execute_steps": 9}, "execute_steps 9 at 10 Hz is 0.90 s, more than max_horizon_s 0.8"),
+        ({"execute_steps": 13, "max_horizon_s": 2.0}, "execute_steps 13 needs chunks at least as long; those of this"),
     ],
 )
 def test_parameters_that_do_not_go_together_leave_the_node_unconfigured(changes: dict[str, object], words: str) -> None:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scripted_policy_node import TABLETOP
+from trajectory_msgs.msg import JointTrajectory
 
 from ros2_nodes.checking import CommandChecker, Violation
 from ros2_nodes.conversions import chunk_to_trajectory
 from vla_policy.control.alignment import robot_inputs
+from vla_policy.control.job import Answer
 from vla_policy.control.motion import TakeOver
-from vla_policy.control.planner import Answer, Planner
+from vla_policy.control.planner import Planner
 from vla_policy.control.robot import ActionDimension, Robot
 from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
@@ -136,11 +139,8 @@ def test_velocities_of_points(checker: CommandChecker) -> None:
     assert kinds(checker.trajectory(TOPIC, without, NOW_NS)) == {"form"}
 
 
-def limited(max_acceleration: float) -> Robot:
-    channels = [
-        replace(c, dimensions=tuple(replace(d, max_acceleration=max_acceleration) for d in c.dimensions))
-        for c in ROBOT.action
-    ]
+def limited(**limits: Any) -> Robot:
+    channels = [replace(c, dimensions=tuple(replace(d, **limits) for d in c.dimensions)) for c in ROBOT.action]
     return replace(ROBOT, action=tuple(channels))
 
 
@@ -156,16 +156,16 @@ def test_the_acceleration_of_the_cubics_that_are_still_to_come() -> None:
         (35.0, NOW_NS + 310_000_000, set()),
         (35.0, 0, set()),
     ):
-        found = CommandChecker(limited(limit), max_horizon_s=0.8).trajectory(TOPIC, message, now_ns)
+        found = CommandChecker(limited(max_acceleration=limit), max_horizon_s=0.8).trajectory(TOPIC, message, now_ns)
         assert kinds(found) == wanted
         assert all(ROBOT.action_dimensions[0].name in violation.detail for violation in found)
     without = chunk_to_trajectory(ActionChunk(actions, NOW_NS / 1e9, 0.1), ROBOT.action_dimensions, NOW_NS)
-    assert CommandChecker(limited(1.0), max_horizon_s=0.8).trajectory(TOPIC, without, NOW_NS) == []
+    assert CommandChecker(limited(max_acceleration=1.0), max_horizon_s=0.8).trajectory(TOPIC, without, NOW_NS) == []
 
 
 @pytest.mark.parametrize("delay_ns", [0, 30_000_000, 70_000_000, 130_000_000])
 def test_what_the_safety_gate_lets_through_is_within_the_limit_of_acceleration(delay_ns: int) -> None:
-    robot, random = limited(4.0), np.random.default_rng(delay_ns)
+    robot, random = limited(max_acceleration=4.0), np.random.default_rng(delay_ns)
     checker = CommandChecker(robot, max_horizon_s=0.8)
     plan = Planner(robot, execute_steps=2, max_horizon_s=0.8, max_observation_age_s=0.5, now_ns=0)
     plan.instruct("go")
@@ -188,6 +188,91 @@ def test_what_the_safety_gate_lets_through_is_within_the_limit_of_acceleration(d
         state = plan.command(stamp_ns)
         assert state is not None
     assert plan.monitor.published > 10
+
+
+SLOW = limited(max_velocity=1.0)
+PERIOD_NS = 100_000_000
+
+
+def ramp(stamp_ns: int, off: float = 0.0) -> JointTrajectory:
+    """Returns a trajectory at 0.5 rad/s, all of them on one line but for how far this one is off it."""
+    actions = STILL.copy()
+    actions[:, 0] = (stamp_ns - NOW_NS + np.arange(1, 9) * PERIOD_NS) / 1e9 * 0.5 + off
+    return sent(actions, stamp_ns=stamp_ns, robot=SLOW)
+
+
+@pytest.mark.parametrize(
+    ("off", "came_after_ns", "wanted"),
+    [
+        (0.0, 350_000_000, set()),
+        (0.149, 350_000_000, set()),
+        (-0.149, 350_000_000, set()),
+        (0.151, 350_000_000, {"seam"}),
+        (-0.3, 350_000_000, {"seam"}),
+        (-0.3, 800_000_000, set()),  # the one before has ended: the arm may have been moved
+        (-0.16, 200_000_000, set()),  # 0.1 s to its first point, and 0.05 rad of its own way
+        (-0.31, 200_000_000, {"seam"}),
+    ],
+)
+def test_the_step_from_a_trajectory_to_the_one_that_takes_its_place(
+    off: float, came_after_ns: int, wanted: set[str]
+) -> None:
+    checker = CommandChecker(SLOW, max_horizon_s=0.8)
+    assert checker.trajectory(TOPIC, ramp(NOW_NS), NOW_NS) == []
+    new, now_ns = ramp(NOW_NS + 200_000_000, off), NOW_NS + came_after_ns
+    found = checker.trajectory(TOPIC, new, now_ns)
+    assert kinds(found) == wanted
+    assert all(violation.detail.startswith("shoulder_pan_joint is 0.") for violation in found)
+    assert checker.trajectory(TOPIC, new, now_ns + PERIOD_NS) == [], "it is what is followed now"
+
+
+def test_what_a_controller_does_not_follow_takes_no_place() -> None:
+    checker = CommandChecker(SLOW, max_horizon_s=0.8)
+    later_ns = NOW_NS + 350_000_000
+    checker.trajectory(TOPIC, ramp(NOW_NS), NOW_NS)
+    infinite = ramp(NOW_NS)
+    infinite.points[3].positions = [float("inf")] * 7
+    past = sent(np.full((3, 7), 0.5, np.float32), robot=SLOW)
+    for message, now_ns in ((infinite, later_ns), (past, later_ns), (ramp(NOW_NS, -0.3), 0)):
+        assert "seam" not in kinds(checker.trajectory(TOPIC, message, now_ns))
+    assert checker.trajectory(TOPIC, ramp(NOW_NS), later_ns) == []
+    assert kinds(checker.trajectory(TOPIC, ramp(NOW_NS, -0.3), later_ns)) == {"seam"}
+    assert checker.trajectory(TOPIC, ramp(NOW_NS), later_ns - 1) == [], "simulated time has started over"
+
+
+@pytest.mark.parametrize("has_velocities", [True, False])
+@pytest.mark.parametrize("clock_step_ns", [1, PERIOD_NS])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_the_policy_node_sends_is_no_step(seed: int, clock_step_ns: int, has_velocities: bool) -> None:
+    """Chunks and holds at up to the limit of velocity, each up to 70 ms or a step of the clock under way."""
+    random, checker = np.random.default_rng(seed), CommandChecker(SLOW, max_horizon_s=0.8)
+    plan = Planner(SLOW, execute_steps=2, max_horizon_s=0.8, max_observation_age_s=0.5, now_ns=0)
+    plan.instruct("go")
+    stamp_ns, state = NOW_NS, np.full(7, 0.5, np.float32)
+    for _ in range(60):
+        for name in robot_inputs(SLOW):
+            value = state[:6] if name == "state arm" else state[6:]
+            value = np.zeros((96, 96, 3), np.uint8) if name.startswith("camera") else value
+            assert plan.receive(name, value, stamp_ns, stamp_ns) == ""
+        job = plan.next_job(stamp_ns)
+        assert job is not None
+        made_ns = stamp_ns + int(random.integers(0, 200_000_000)) // clock_step_ns * clock_step_ns
+        came_ns = made_ns + (int(random.integers(0, 70_000_000)) if clock_step_ns == 1 else PERIOD_NS)
+        speed = random.uniform(-0.6, 0.6, 7) + np.cumsum(random.uniform(-0.05, 0.05, (12, 7)), axis=0)
+        actions = np.clip(state + np.cumsum(speed * 0.1, axis=0), 0.0, 1.0).astype(np.float32)
+        answer = Answer(ActionChunk(actions, stamp_ns / 1e9, 0.1), inference_s=0.0)
+        motion = plan.answer(job, RuntimeError("none") if random.random() < 0.1 else answer, made_ns, clock_s=0.0)
+        assert motion is not None
+        velocities = motion.velocities if has_velocities else None
+        message = chunk_to_trajectory(
+            motion.chunk, SLOW.action_dimensions, motion.stamp_ns, velocities, motion.take_over
+        )
+        assert "seam" not in kinds(checker.trajectory(TOPIC, message, came_ns))
+        stamp_ns = max(stamp_ns + 200_000_000, came_ns)
+        position = plan.command(stamp_ns)
+        assert position is not None
+        state = position
+    assert plan.monitor.published > 20 and plan.monitor.held.total() > 3
 
 
 def test_values_are_judged_in_the_units_of_the_robot_file() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from hosted_policy import STATE, Host, hosted, running
 from rclpy.qos import DurabilityPolicy
-from scripted_policy_node import TABLETOP
+from scripted_policy_node import TABLETOP, ScriptedPolicy
 
 from ros2_nodes.conversions import ns_to_time
 from vla_policy.control.messages import time_to_ns, trajectory_to_chunk
@@ -27,7 +29,7 @@ def is_hold(trajectory) -> bool:
 
 
 def test_commands_are_streamed_at_every_tick_and_end_where_the_chunk_ends() -> None:
-    with running(output="commands") as host:
+    with running(output="commands", stop_on_gap=False) as host:
         host.show()
         host.pass_time(1.2)
         host.settle()
@@ -265,11 +267,27 @@ def test_the_description_of_the_robot_limits_its_motion(tmp_path, limit: str, bo
             host.diagnosed(lambda words: f"holds {reason}" in words, reason)
 
 
-def test_a_description_without_the_link_is_refused_before_anything_moves(tmp_path) -> None:
-    (tmp_path / "arm.urdf").write_text(f"<robot name='arm'><link name='base'/><link name='tool'/>{OTHERS}</robot>")
+@pytest.mark.parametrize(("max_acceleration", "is_held"), [(20.0, False), (2.0, True)])
+def test_the_limit_of_acceleration_in_the_robot_file_counts(
+    tmp_path: Path, max_acceleration: float, is_held: bool
+) -> None:
+    """The policy goes 0.03 rad from rest within 0.1 s, at about 10 rad/s^2."""
+    limit = "max_velocity: 3.1415927"
     robot_file = tmp_path / "robot.yaml"
+    robot_file.write_text(TABLETOP.read_text().replace(limit, f"{limit}, max_acceleration: {max_acceleration}"))
+    with running(robot_file=robot_file) as host:
+        (trajectory,) = host.show()
+        assert is_hold(trajectory) == is_held
+        assert host.words.get("holds acceleration_limit", "0") == str(int(is_held))
+
+
+def test_a_description_without_a_joint_is_refused_before_anything_moves(tmp_path: Path) -> None:
+    links, limit = "<link name='base'/><link name='tool'/>", "<limit lower='-3' upper='3' velocity='3'/></joint>"
+    urdf, robot_file = tmp_path / "arm.urdf", tmp_path / "robot.yaml"
+    urdf.write_text(f"<robot name='arm'>{links}{ELBOW}{limit}{OTHERS}</robot>")
     robot_file.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n")
     with hosted(robot_file=robot_file) as host:
+        urdf.write_text(f"<robot name='arm'>{links}{OTHERS}</robot>")
         assert not host.configure()
         host.spin_until(lambda: "'elbow_joint'" in host.status.message, "the reason in the diagnostics")
 
@@ -287,12 +305,68 @@ def test_two_controllers_hear_their_own_joints_and_share_a_shadow(tmp_path) -> N
             assert heard == (["shadow/trajectory"] if is_dry_run else list(host.robot.action_topics))
 
 
-def test_overrides_that_make_no_sense_leave_the_node_unconfigured() -> None:
-    overrides: dict[str, Any] = {"qos_overrides./estop.subscription.depth": "deep"}
-    with hosted(**overrides) as host:
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("qos_overrides./estop.subscription.depth", "deep", "depth"),
+        ("qos_overrides./gripper_controller/joint_trajectory.publisher.depth", "deep", "depth"),
+        (
+            "qos_overrides./estp.subscription.depth",
+            5,
+            "no parameter qos_overrides./estp.subscription.depth; policy has: "
+            "qos_overrides./policy/instruction.publisher, ",
+        ),
+    ],
+)
+def test_overrides_that_make_no_sense_leave_the_node_unconfigured_and_nothing_behind(
+    name: str, value: Any, words: str
+) -> None:
+    def made(host: Host) -> tuple[list[str], bool]:
+        entities = [*host.node.publishers, *host.node.subscriptions]
+        threads = {thread.name for thread in threading.enumerate()}
+        return sorted(entity.topic_name for entity in entities), "policy inference" in threads
+
+    overrides: dict[str, Any] = {name: value}
+    with hosted(robot_file=TABLETOP.with_name("ros2_control_arm.yaml"), **overrides) as host:
+        before = made(host)
         assert not host.configure()
-        host.spin_until(lambda: "depth" in host.status.message, "the reason in the diagnostics")
+        host.spin_until(lambda: words in host.status.message, "the reason in the diagnostics")
         assert host.status.level == DiagnosticStatus.ERROR
+        assert made(host) == before
+
+
+@pytest.mark.parametrize(
+    "error", [AssertionError("Torch not compiled with CUDA enabled"), ModuleNotFoundError("No module named 'x'")]
+)
+def test_whatever_the_policy_cannot_be_loaded_for_is_told(error: Exception, capfd: pytest.CaptureFixture[str]) -> None:
+    def load(checkpoint: str, device: str, threads: int) -> ScriptedPolicy:
+        raise error
+
+    with hosted(load=load) as host:
+        assert not host.configure()
+        host.spin_until(lambda: repr(error) in host.status.message, "the reason in the diagnostics")
+        assert host.status.level == DiagnosticStatus.ERROR
+    assert f"{type(error).__name__}: {error}" in capfd.readouterr().err, "the traceback is in the log"
+
+
+def test_a_cleanup_lets_go_of_the_policy_before_the_next_one_is_loaded() -> None:
+    loaded: list[weakref.ref[ScriptedPolicy]] = []
+
+    def load(checkpoint: str, device: str, threads: int) -> ScriptedPolicy:
+        assert all(reference() is None for reference in loaded)
+        policy = ScriptedPolicy(ROBOT.embodiment)
+        loaded.append(weakref.ref(policy))
+        return policy
+
+    with running(load=load) as host:
+        host.show()
+        host.node.trigger_deactivate()
+        host.node.trigger_cleanup()
+        assert loaded[0]() is None
+        assert host.configure()
+        host.activate()
+        host.show()
+        assert len(loaded) == 2
 
 
 def _host(parameters: dict) -> Host:

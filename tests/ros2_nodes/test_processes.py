@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import rclpy
@@ -29,6 +30,7 @@ from ros2_nodes.processes import (
     launch_arguments,
     middleware_environment,
 )
+from ros2_nodes.running import WRONG_PARAMETERS
 from ros2_nodes.supervision import private_domain
 from vla_policy.control.robot_file import read_robot
 
@@ -49,7 +51,7 @@ def test_parameter_files_and_arguments_name_declared_parameters_in_range(process
     specs = {spec.name: spec for spec in process.parameters}
     document = yaml.safe_load((config_directory() / process.config).read_text())
     ((name, section),) = document.items()
-    assert name.rpartition("/")[2] == process.name
+    assert name == f"/**/{process.name}", "a plain name is not that of a node in a namespace"
     given = section["ros__parameters"]
     for name, value in given.items():
         spec = specs[name]
@@ -96,6 +98,11 @@ def test_declared_parameters_enforce_range_and_read_only(monkeypatch: pytest.Mon
                 wrong.destroy_node()
         finally:
             rclpy.try_shutdown(context=context)
+
+
+def test_every_parameter_of_the_policy_is_an_argument_or_in_its_file() -> None:
+    document = yaml.safe_load((config_directory() / POLICY.config).read_text())
+    assert {spec.name for spec in POLICY.parameters} <= {*POLICY.arguments, *document["/**/policy"]["ros__parameters"]}
 
 
 def test_command_lines_carry_the_parameters_of_the_table() -> None:
@@ -146,6 +153,16 @@ def test_launch_files_give_launch_what_it_takes(path: Path, monkeypatch: pytest.
     ours = {"policy": [POLICY], "simulation": [SIMULATOR], "record": [RECORDER], "robot": []}
     own = [process.executable for process in ours[path.name.partition(".")[0]]]
     assert [name for name in started if name != "spawner"] == own
+
+
+def test_a_policy_is_started_again_unless_its_parameters_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    (node,) = found(described(ROOT / "launch" / "policy.launch.py", monkeypatch), "LifecycleNode")
+    assert node.given["respawn"] is True
+    for status, starts_again in ((0, True), (1, True), (-9, True), (WRONG_PARAMETERS, False)):
+        action = node.given["on_exit"](SimpleNamespace(returncode=status), None)
+        assert (action is None) == starts_again
+    (shutdown,) = found(action, "ShutdownProcess")
+    assert shutdown.given["process_matcher"](node) and not shutdown.given["process_matcher"](object())
 
 
 def test_launch_files_build_where_launch_is_installed() -> None:

@@ -13,6 +13,7 @@ import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from scripted_policy_node import TABLETOP
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from ros2_nodes.conversions import array_to_image, vector_to_joint_state
@@ -205,6 +206,24 @@ def test_a_lost_camera_holds(robot: Robot) -> None:
     assert "camera wrist" in robot.driver.policy_summary
     robot.cameras["wrist"] = wrist
     assert robot.answer() is not None
+
+
+def test_streamed_commands_drive_the_robot_to_its_goal(tmp_path: Path) -> None:
+    parameters = {"output": "commands", "command_rate_hz": 50.0}
+    config = SessionConfig("scripted", tmp_path, mode="realtime", modules=MODULES, policy_parameters=parameters)
+    with session(config) as running:
+        driver = running.driver
+        streamed: list[Float64MultiArray] = []
+        trajectories: list[JointTrajectory] = []
+        driver.node.create_subscription(Float64MultiArray, "/commands", streamed.append, 1000)
+        driver.node.create_subscription(JointTrajectory, ROBOT.action_topics[0], trajectories.append, 100)
+        driver.instruct("go")
+        driver.start_episode({"task": "reach", "seed": 0})
+        outcome = driver.outcome(60)
+        assert outcome["success"], outcome
+        assert outcome["chunks"] == 0
+        assert not trajectories, "one form of output, not both"
+        assert len(streamed) > outcome["steps"], "several commands a control period"
 
 
 def test_realtime_runs_at_the_wall_clock_and_a_killed_policy_stops_the_motion(tmp_path: Path) -> None:

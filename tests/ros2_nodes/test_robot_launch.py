@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def test_controllers_move_the_joints_of_the_robot_file_in_its_order(constants: d
     (streaming,) = constants["CONTROLLERS"]["commands"]
     assert joints[streaming] == [dimension.joint for dimension in robot.action_dimensions]
     assert constants["TOPICS"]["commands"][0] == f"{streaming}/commands"
+
+
+def test_the_package_depends_on_what_is_started(constants: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    root = ElementTree.parse(LAUNCH_FILE.parents[1] / "package.xml").getroot()
+    declared = {element.text for element in root.iter("exec_depend")}
+    document = yaml.safe_load((config_directory() / constants["CONTROLLERS_FILE"]).read_text())
+    manager = document["/**/controller_manager"]["ros__parameters"]
+    started = {node.given["package"] for node in found(described(LAUNCH_FILE, monkeypatch), "Node")}
+    names = [name for listeners in constants["CONTROLLERS"].values() for name in listeners]
+    started |= {manager[name]["type"].partition("/")[0] for name in names}
+    assert started <= declared
 
 
 def test_the_launch_file_offers_what_the_parameter_has(constants: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ from scripted_policy_node import TABLETOP
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from ros2_nodes.processes import POLICY, command
 from ros2_nodes.session import Session, SessionConfig, session
-from ros2_nodes.supervision import ChildProcesses, ProcessError
+from ros2_nodes.supervision import ChildProcesses, ProcessError, node_environment, private_domain
 from vla_policy.control.messages import time_to_ns, trajectory_to_chunk
 from vla_policy.control.robot_file import read_robot
 
@@ -83,6 +84,15 @@ def test_a_policy_that_streams_ends_with_the_position_where_it_stops(tmp_path: P
         driver.wait_for(lambda: len(heard) > 20 or None, 40, "a motion")
         end_policy(running, number)
     assert np.abs(np.diff(heard, axis=0))[-1, :6].max() < 0.012, "the last command is no jump"
+
+
+def test_a_policy_that_configures_itself_in_vain_ends_as_failed(tmp_path: Path) -> None:
+    given = {"checkpoint": "other_robot", "robot_file": str(TABLETOP), "autostart": True}
+    with private_domain() as domain, ChildProcesses(node_environment(domain), tmp_path) as children:
+        children.start("policy", command(POLICY, given, module=MODULES["policy"]))
+        with pytest.raises(ProcessError, match=r"(?s)policy ended with exit code 1;.*not configured: .*franka"):
+            wait_for(lambda: children.require_running() is not None)
+        assert "Traceback" not in children.log("policy").read_text()
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -24,9 +24,10 @@ from ros2_nodes.sim_episode import SimulatedEpisode
 from vla_policy.control.alignment import robot_inputs
 from vla_policy.control.executor import point_times_ns
 from vla_policy.control.interpolation import TIME_TOLERANCE_NS
+from vla_policy.control.job import Answer
 from vla_policy.control.messages import MessageError, time_to_ns
 from vla_policy.control.motion import Motion
-from vla_policy.control.planner import Answer, Planner
+from vla_policy.control.planner import Planner
 from vla_policy.control.robot_file import read_robot
 from vla_policy.types import ActionChunk
 
@@ -248,6 +249,10 @@ def test_streamed_commands_are_gone_to_and_kept_and_a_trajectory_starts_from_the
 def test_commands_are_read_in_order_and_unit_and_nothing_else_is() -> None:
     dimensions = [replace(d, scale=-1.25, offset=1.0) for d in ROBOT.action_dimensions]
     np.testing.assert_allclose(commands_to_position([0.0, 0.8] + [0.4] * 5, dimensions), [1.0, 0.0] + [0.5] * 5)
-    for data, words in (([0.0] * 6, "got 6"), ([float("nan")] + [0.0] * 6, "finite")):
+    for data, words in (
+        ([0.0] * 6, "got 6"),
+        ([float("nan")] + [0.0] * 6, "finite"),
+        ([1e300] + [0.0] * 6, "finite in float32"),
+    ):
         with pytest.raises(MessageError, match=words):
             commands_to_position(data, dimensions)

@@ -124,8 +124,9 @@ def test_the_frozen_sentence_encoder_is_an_option() -> None:
     [
         ({"images": None, "text_tokens": None, "actions": None}, "at least one of image, text, action"),
         ({"actions": torch.zeros(2, 7)}, r"one batch size; got \{'image': 3, 'text': 3, 'action': 2\}"),
-        (dict.fromkeys(INPUTS) | {"actions": torch.zeros(0, 7)}, r"got \{'action': 0\}"),
-        ({"actions": torch.zeros(3, 6)}, r"float \(batch, steps, 7\); got torch.float32 \(3, 1, 6\)"),
+        (dict.fromkeys(INPUTS) | {"actions": torch.zeros(0, 7)}, r"actions must not be empty; got \(0, 7\)"),
+        ({"text_tokens": torch.zeros(3, 0, dtype=torch.int64)}, r"none of them 0; got torch.int64 \(3, 0\)"),
+        ({"actions": torch.zeros(3, 6)}, r"float \(batch, steps, 7\), .*; got torch.float32 \(3, 1, 6\)"),
         ({"actions": torch.tensor([[0.0] * 7, [torch.nan] * 7, [0.0] * 7])}, "actions must be finite; sample 1 is not"),
         ({"images": torch.full((3, 3, 16, 16), torch.inf)}, "images must be finite; sample 0"),
         ({"images": torch.zeros(3, 16, 16, 3, dtype=torch.uint8)}, "normalize_images turns uint8"),

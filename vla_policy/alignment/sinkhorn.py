@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vla_policy.checks import require_mask
+
 # Iterations between two looks at the error.
 _CHECK_EVERY = 5
 # Natural logarithm of the scaling at which it is absorbed into the potentials; float32 overflows at 88.
@@ -253,11 +255,10 @@ def _inverse_root(marginal: Tensor) -> Tensor:
 def _weights(side: str, weights: Tensor | None, mask: Tensor | None, cost: Tensor, axis: int) -> Tensor:
     """Returns the weights of one side, 0 where masked, in the cost's dtype."""
     shape = (cost.shape[0], cost.shape[axis])
-    for name, tensor in ((f"{side}_mask", mask), (f"{side}_weights", weights)):
-        if tensor is not None and tensor.shape != shape:
-            raise ValueError(f"{name} must have the shape {shape} of its side of the cost; got {tuple(tensor.shape)}")
-    if mask is not None and mask.dtype != torch.bool:
-        raise ValueError(f"{side}_mask must be bool, True = valid; got {mask.dtype}")
+    if mask is not None:
+        require_mask(f"{side}_mask", mask, shape)
+    if weights is not None and weights.shape != shape:
+        raise ValueError(f"{side}_weights must have the shape {shape} of the cost; got {tuple(weights.shape)}")
     if weights is None:
         valid = cost.new_ones(shape) if mask is None else mask.to(cost)
         return valid / valid.sum(dim=1, keepdim=True).clamp_min(1)

@@ -22,12 +22,14 @@ def alignment(x: Float[Tensor, "b d"], y: Float[Tensor, "b d"], power: float = 2
         In [0, 2^power]; differentiable.
 
     Raises:
-        ValueError: shapes differ or are empty, or a value is not finite.
+        ValueError: shapes differ or are empty, an embedding is zero or not finite, or `power` is not over 0.
 
     Source: arXiv 2005.10242.
     """
     if x.shape != y.shape:
         raise ValueError(f"paired embeddings must have one shape (b, d); got {tuple(x.shape)} and {tuple(y.shape)}")
+    if not power > 0:
+        raise ValueError(f"the power of the distance must be over 0; got {power}")
     squares = (_unit(x, 1) - _unit(y, 1)).square().sum(dim=1)
     # A root has no finite slope at 0, where a pair coincides; nothing can be gained there, and the gradient is 0.
     apart = squares > 0
@@ -48,10 +50,12 @@ def uniformity(x: Float[Tensor, "b d"], t: float = 2.0) -> Float[Tensor, ""]:
         In [-4 t, 0]; differentiable.
 
     Raises:
-        ValueError: there are fewer than two, or a value is not finite.
+        ValueError: there are fewer than two, one is zero or not finite, or `t` is not over 0.
 
     Source: arXiv 2005.10242.
     """
+    if not t > 0:
+        raise ValueError(f"the sharpness t must be over 0; got {t}")
     x = _unit(x, 2)
     n = len(x)
     # |x - y|^2 = 2 - 2 <x, y> of unit vectors. A mask instead of triu_indices: no gather of n^2 / 2 elements.
@@ -64,6 +68,13 @@ def uniformity(x: Float[Tensor, "b d"], t: float = 2.0) -> Float[Tensor, ""]:
 def _unit(x: Tensor, least: int) -> Tensor:
     if x.dim() != 2 or len(x) < least or not x.is_floating_point():
         raise ValueError(f"embeddings must be floating (b, d) with b at least {least}; got {x.dtype} {tuple(x.shape)}")
-    if not x.isfinite().all():
-        raise ValueError("embeddings must be finite; some are NaN or infinite")
-    return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=1)
+    x = x if x.dtype == torch.float64 else x.float()
+    lengths = x.detach().norm(dim=1)
+    wrong = ~(lengths.isfinite() & (lengths > 0))
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"embeddings must be finite and not zero; number {row} has the length {float(lengths[row])}: leave absent "
+            "samples out, as present= of a loss does"
+        )
+    return F.normalize(x, dim=1)

@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vla_policy.attention.block import TransformerBlock
+from vla_policy.checks import valid_tokens
 
 
 class BidirectionalCrossAttention(nn.Module):
@@ -29,6 +30,7 @@ class BidirectionalCrossAttention(nn.Module):
         self, width: int, heads: int, feedforward_ratio: int = 4, *, key_value_heads: int | None = None
     ) -> None:
         super().__init__()
+        self.width = width
         self.first, self.second = (
             TransformerBlock(width, heads, feedforward_ratio, key_value_heads=key_value_heads) for _ in range(2)
         )
@@ -47,13 +49,16 @@ class BidirectionalCrossAttention(nn.Module):
         Args:
             first: (b, n, d).
             second: (b, m, d).
-            first_mask: True = valid, of `first`; None = all. A side with no valid token tells the other nothing.
+            first_mask: True = valid, of `first`; None = all. Masked tokens count as zeros, whatever they hold; a side
+                with no valid token tells the other nothing.
             second_mask: the same of `second`.
             return_weights: also return what each side attended to, (b, heads, n, m) and (b, heads, m, n).
 
         Raises:
-            ValueError: a width, or a mask's shape or dtype, is wrong.
+            ValueError: a width, a dtype or a mask's shape is wrong, or the batch is empty.
         """
+        first = valid_tokens("the first side", first, first_mask, self.width)
+        second = valid_tokens("the second side", second, second_mask, self.width)
         if not return_weights:
             return self.first(first, second_mask, second), self.second(second, first_mask, first)
         updated, first_weights = self.first(first, second_mask, second, return_weights=True)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from vla_policy.attention.cross import CrossAttention
 from vla_policy.attention.norm import LayerNorm
+from vla_policy.checks import require_tokens
 
 
 class FeedForward(nn.Module):
@@ -77,11 +78,11 @@ class TransformerBlock(nn.Module):
             return_weights: also return the weights.
 
         Raises:
-            ValueError: a width, or the mask's shape or dtype, is wrong.
+            ValueError: a width, a dtype or the mask's shape is wrong, or the batch is empty.
         """
-        for what, tokens in (("tokens", x), ("context", context)):
-            if tokens is not None and (tokens.dim() != 3 or tokens.shape[-1] != self.width):
-                raise ValueError(f"the block's {what} must be (batch, tokens, {self.width}); got {tuple(tokens.shape)}")
+        require_tokens("the block's tokens", x, self.width)
+        if context is not None:
+            require_tokens("the block's context", context, self.width)
         queries = self.attention_norm(x)
         keys = queries if context is None else self.attention_norm(context)
         if not return_weights:

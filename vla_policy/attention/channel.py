@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vla_policy.checks import valid_tokens
+
 
 class ChannelAttention(nn.Module):
     """Cross-channel fusion: each side's channels are scaled by what both sides hold on average.
@@ -52,24 +54,16 @@ class ChannelAttention(nn.Module):
         Args:
             first: (b, n, first_width).
             second: (b, m, second_width).
-            first_mask: True = valid, of `first`; None = all. A side with no valid token counts as zeros in the mean.
+            first_mask: True = valid, of `first`; None = all. Masked tokens become zeros, whatever they hold; a side
+                with no valid token counts as zeros in the mean.
             second_mask: the same of `second`.
             return_weights: also return the factors of both, (b, d) and (b, e).
 
         Raises:
-            ValueError: a width, or a mask's shape or dtype, is wrong.
+            ValueError: a width, a dtype or a mask's shape is wrong, or the batch is empty.
         """
-        sides = (("first", first, first_mask, self.first), ("second", second, second_mask, self.second))
-        for what, tensor, mask, layer in sides:
-            if tensor.dim() != 3 or tensor.shape[-1] != layer.out_features:
-                raise ValueError(
-                    f"the {what} side must be (batch, tokens, {layer.out_features}); got {tuple(tensor.shape)}"
-                )
-            if mask is not None and (mask.dtype != torch.bool or mask.shape != tensor.shape[:2]):
-                raise ValueError(
-                    f"the mask of the {what} side must be bool (True = valid) of shape {tuple(tensor.shape[:2])}; got "
-                    f"{mask.dtype} {tuple(mask.shape)}"
-                )
+        first = valid_tokens("the first side", first, first_mask, self.first.out_features)
+        second = valid_tokens("the second side", second, second_mask, self.second.out_features)
         means = (masked_mean(first, first_mask), masked_mean(second, second_mask))
         z = F.relu(self.squeeze(torch.cat(means, dim=-1)))
         factors = (2 * self.first(z).sigmoid(), 2 * self.second(z).sigmoid())

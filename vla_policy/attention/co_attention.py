@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vla_policy.attention.block import TransformerBlock
+from vla_policy.checks import valid_tokens
 
 
 class MultiHeadCoAttention(nn.Module):
@@ -40,6 +41,7 @@ class MultiHeadCoAttention(nn.Module):
         super().__init__()
         if layers < 1:
             raise ValueError(f"co-attention needs at least 1 layer; got {layers}")
+        self.width = width
         self.first, self.second = (
             nn.ModuleList(
                 TransformerBlock(width, heads, feedforward_ratio, key_value_heads=key_value_heads)
@@ -62,14 +64,17 @@ class MultiHeadCoAttention(nn.Module):
         Args:
             first: (b, n, d), the side that reads first.
             second: (b, m, d).
-            first_mask: True = valid, of `first`; None = all. A side with no valid token tells the other nothing.
+            first_mask: True = valid, of `first`; None = all. Masked tokens count as zeros, whatever they hold; a side
+                with no valid token tells the other nothing.
             second_mask: the same of `second`.
             return_weights: also return what each side attended to in every layer, (layers, b, heads, n, m) and
                 (layers, b, heads, m, n).
 
         Raises:
-            ValueError: a width, or a mask's shape or dtype, is wrong.
+            ValueError: a width, a dtype or a mask's shape is wrong, or the batch is empty.
         """
+        first = valid_tokens("the first side", first, first_mask, self.width)
+        second = valid_tokens("the second side", second, second_mask, self.width)
         weights: list[tuple[Tensor, Tensor]] = []
         for first_block, second_block in zip(self.first, self.second, strict=True):
             if not return_weights:

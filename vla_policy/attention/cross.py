@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vla_policy.checks import require_mask, require_tokens
+
 Mask = Bool[Tensor, "b m"] | Bool[Tensor, "b n m"] | None
 
 # Query-key pairs per head up to which the product is written out on a CPU. With AVX-512 the fused kernel took 4 to 10
@@ -76,7 +78,7 @@ class CrossAttention(nn.Module):
             or to 0 where there is nothing to attend to.
 
         Raises:
-            ValueError: a width, or the mask's shape or dtype, is wrong.
+            ValueError: a width, a dtype or the mask's shape is wrong, or the batch is empty.
         """
         _require_fits(self, queries, context, mask)
         if mask is not None and mask.dim() == 2:
@@ -134,20 +136,12 @@ def _per_head(mask: Mask) -> Tensor | None:
 
 
 def _require_fits(attention: CrossAttention, queries: Tensor, context: Tensor, mask: Tensor | None) -> None:
-    for what, tensor, width in (
-        ("queries", queries, attention.width),
-        ("context", context, attention.key_value.in_features),
-    ):
-        if tensor.dim() != 3 or tensor.shape[-1] != width:
-            raise ValueError(f"the attention's {what} must be (batch, tokens, {width}); got {tuple(tensor.shape)}")
+    require_tokens("the attention's queries", queries, attention.width)
+    require_tokens("the attention's context", context, attention.key_value.in_features)
     if len(queries) != len(context):
         raise ValueError(
             f"the attention's queries and context must have one batch size; got {len(queries)} and {len(context)}"
         )
-    keys = (context.shape[0], context.shape[1])
-    allowed = (keys, (keys[0], queries.shape[1], keys[1]))
-    if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) not in allowed):
-        raise ValueError(
-            f"the attention's mask must be bool (True = valid) of shape {allowed[0]} or {allowed[1]}; "
-            f"got {mask.dtype} {tuple(mask.shape)}"
-        )
+    if mask is not None:
+        b, m = context.shape[:2]
+        require_mask("the attention's mask", mask, (b, m), (b, queries.shape[1], m))

@@ -84,7 +84,7 @@ COMMANDS: Commands = {
     "predict": ("what a policy would do in a recorded episode, beside what was done", _predict),
     "index": ("embed the frames of a demonstration store for searching", _index),
     "search": ("find episodes and frames that a sentence describes", _search),
-    "similarity": ("rank pictures and texts by how well they match", _similarity),
+    "similarity": ("rank pictures and texts by how well they match, or compare recorded moments", _similarity),
     "classify": ("put pictures into classes given by their names", _classify),
     "ros-demo": ("run a policy closed loop through ROS 2 nodes", _ros_demo),
 }

@@ -12,7 +12,10 @@ from vla_policy.config import nearest
 Commands: TypeAlias = "dict[str, tuple[str, Callable[[], Callable[..., Any] | Commands]]]"
 
 _OWN_PACKAGES = ("vla_policy", "vla_datasets", "sim_envs", "ros2_nodes")
-_EXTRAS_HINT = "this command needs more than the core: pip install 'vla_policy[sim,train]', for ros-demo also [ros]"
+_EXTRAS_HINT = (
+    "this command needs more than the core: in the checkout, pip install -c constraints.txt -e '.[sim,train]', for "
+    "ros-demo also [ros]"
+)
 
 
 def run_command(program: str, commands: Commands, arguments: Sequence[str]) -> int:

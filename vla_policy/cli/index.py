@@ -19,6 +19,7 @@ def index(
     embedder: Path,
     out: str = "outputs/index",
     kind: str = "exact",
+    storage: str = "",
     camera: str = "",
     every: int = 2,
 ) -> None:
@@ -30,6 +31,7 @@ def index(
         out: directory of the new index; for milvus a file *.db or a cluster's URI, whose user:password is read
             from the environment variable MILVUS_TOKEN.
         kind: exact, shortlist, ivf, hnsw or milvus.
+        storage: of the vectors of ivf and hnsw, float32, float16 or int8; float32 when left out.
         camera: whose pictures; the store's first camera when left out.
         every: take one frame of so many.
     """
@@ -39,6 +41,7 @@ def index(
     from vla_datasets.store import DemonstrationStore
     from vla_policy.config import nearest
     from vla_policy.retrieval.dual_encoder import load_dual_encoder
+    from vla_policy.retrieval.milvus import MilvusIndex
     from vla_policy.retrieval.opening import create_index
     from vla_policy.retrieval.search import index_frames
 
@@ -59,20 +62,28 @@ def index(
         "embedder": str(model.location),
     }
     options = {"token": os.environ.get("MILVUS_TOKEN", "")} if kind == "milvus" else {}
+    if storage:
+        options["storage"] = storage
     made = create_index(kind, model.width, model.fingerprint, location=out, attributes=attributes, **options)
     columns = ("[bold]index", BarColumn(), MofNCompleteColumn(), TextColumn("episodes"), TimeRemainingColumn())
     console = Console()
-    with Progress(*columns, console=console) as bar:
-        row = bar.add_task("index", total=len(demonstrations.episodes))
+    try:
+        with Progress(*columns, console=console) as bar:
+            row = bar.add_task("index", total=len(demonstrations.episodes))
 
-        def episodes() -> Iterator[tuple[int, Any, Any]]:
-            for found in _frames(demonstrations, camera, every):
-                yield found
-                bar.update(row, advance=1)
+            def episodes() -> Iterator[tuple[int, Any, Any]]:
+                for found in _frames(demonstrations, camera, every):
+                    yield found
+                    bar.update(row, advance=1)
 
-        count = index_frames(made, model, episodes())
-    made.save()
-    made.close()
+            count = index_frames(made, model, episodes())
+        made.save()
+    except BaseException:
+        if isinstance(made, MilvusIndex):  # a part of an index would stand in the way of the whole one
+            made.drop()
+        raise
+    finally:
+        made.close()
     console.print(f"{out}: {count} frames of {len(demonstrations.episodes)} episodes, camera {camera}, {kind} index")
 
 

@@ -33,24 +33,15 @@ def predict(
     from rich.console import Console
     from rich.markup import escape
 
-    from vla_datasets.store import DemonstrationStore
+    from vla_policy.cli.recorded import open_recorded, read_recorded
     from vla_policy.inference.open_loop import open_loop
     from vla_policy.inference.plot import write_open_loop_plot
-    from vla_policy.vla.policy import Policy, require_inputs
 
-    absent = frozenset(filter(None, (name.strip() for name in missing.split(","))))
-    store = DemonstrationStore.open(data)
-    policy = Policy.load(checkpoint)
-    policy.require_fits(store.embodiment, f"demonstrations {data}")
-    require_inputs(absent, policy.embodiment)
-    if not 0 <= episode < len(store.episodes):
-        raise ValueError(f"{data} has {len(store.episodes)} episodes, counted from 0; there is no episode {episode}")
-    recorded = store.read_episode(episode)
+    store, policy, absent = open_recorded(data, checkpoint, missing)
+    recorded = read_recorded(store, episode, frame or 0)
     console = Console()
     note = f", without {', '.join(sorted(absent))}" if absent else ""
     if frame is not None:
-        if not 0 <= frame < len(recorded):
-            raise ValueError(f"episode {episode} has the frames 0 .. {len(recorded) - 1}; there is no frame {frame}")
         console.print(_chunk(policy, recorded, frame, absent, escape(f"{recorded.instruction}, frame {frame}{note}")))
         return
     title = f"{recorded.instruction}{note}"

@@ -161,12 +161,12 @@ class ObservationAligner:
         last_ns = {name: kept.stamps_ns[-1:] for name, kept in self._samples.items()}
         return {name: (now_ns - stamps_ns[0]) / 1e9 if stamps_ns else None for name, stamps_ns in last_ns.items()}
 
-    def gaps(self, now_ns: int) -> dict[str, str]:
-        """Returns the lost inputs with the reason in words."""
+    def gaps(self, now_ns: int, at_least_ns: int = 0) -> dict[str, str]:
+        """Returns the inputs that are lost, and at least that old, with the reason in words."""
         found = {}
         for name, source in self._inputs.items():
             age_s = self._age_s(name, now_ns)
-            if age_s > source.max_age_s:
+            if age_s > source.max_age_s and age_s * 1e9 >= at_least_ns:
                 what = f"last message {age_s:.2f} s old" if self._samples[name].stamps_ns else "nothing received"
                 found[name] = f"{name}: {what} on {source.topic}, the limit is {source.max_age_s} s ({source.on_gap})"
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ from jaxtyping import Float32, Float64, Int64
 
 from vla_policy.control.interpolation import TIME_TOLERANCE_NS, Trajectory, to_nanoseconds
 from vla_policy.types import ActionChunk
+
+_REMEMBERED_S = 10.0  # what was commanded longer ago is not asked for: no observation may be that old
 
 
 def point_times_ns(chunk: ActionChunk) -> Int64[np.ndarray, " k"]:
@@ -21,7 +24,8 @@ class ChunkExecutor:
     """The commanded position over time while action chunks come in.
 
     The command is a monotone cubic through the actions (`Trajectory`), continuous in position and velocity also where a
-    new chunk takes over; at an action's time it is exactly the action, and after the last it holds.
+    new chunk takes over; at an action's time it is exactly the action, and after the last it holds. For a time before
+    the present chunk took over it is what was commanded then.
 
     Example:
         >>> executor = ChunkExecutor(np.zeros(1, np.float32))
@@ -42,6 +46,7 @@ class ChunkExecutor:
             ValueError: the position is not a finite vector.
         """
         self._trajectory = Trajectory.at_rest(_checked(np.atleast_1d(position), "position"))
+        self._past: deque[Trajectory] = deque()  # what was followed before, the newest last
 
     @property
     def ends_at_s(self) -> float:
@@ -68,6 +73,9 @@ class ChunkExecutor:
         following = self.following(chunk, now_s, from_rest=from_rest)
         if following is None:
             return len(chunk.actions)
+        self._past.append(self._trajectory)
+        while len(self._past) > 1 and self._past[1].times_ns[0] < to_nanoseconds(now_s - _REMEMBERED_S):
+            self._past.popleft()
         self._trajectory = following
         return len(chunk.actions) - len(following.points) + 1
 
@@ -93,11 +101,11 @@ class ChunkExecutor:
         Args:
             t_s: time in seconds, same clock as the chunks.
         """
-        return self._trajectory.position(to_nanoseconds(t_s))
+        return self._at(to_nanoseconds(t_s)).position(to_nanoseconds(t_s))
 
     def velocities(self, chunk: ActionChunk) -> Float64[np.ndarray, "k a"]:
         """Returns the velocity of the command at the time of every action of a chunk, (k, a) float64, per second."""
-        return np.stack([self._trajectory.velocity(int(t_ns)) for t_ns in point_times_ns(chunk)])
+        return np.stack([self._at(int(t_ns)).velocity(int(t_ns)) for t_ns in point_times_ns(chunk)])
 
     def velocity(self, t_s: float) -> Float64[np.ndarray, " a"]:
         """Returns the velocity of the command at a time, (a,) float64, SI units per second.
@@ -105,7 +113,13 @@ class ChunkExecutor:
         Args:
             t_s: time in seconds, same clock as the chunks.
         """
-        return self._trajectory.velocity(to_nanoseconds(t_s))
+        return self._at(to_nanoseconds(t_s)).velocity(to_nanoseconds(t_s))
+
+    def _at(self, t_ns: int) -> Trajectory:
+        """Returns the curve that was or is followed at a time."""
+        if t_ns >= self._trajectory.times_ns[0]:
+            return self._trajectory
+        return next((past for past in reversed(self._past) if t_ns >= past.times_ns[0]), self._trajectory)
 
 
 @dataclass(frozen=True)

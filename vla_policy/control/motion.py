@@ -101,9 +101,8 @@ class CommandedMotion:
         malformed = self._gate.check_form(chunk) or self._gate.check_time_line(chunk, stamp_ns, self._dt_s)
         if malformed is not None:
             return malformed
-        return self._gate.check(
-            self._execution.merged(chunk), measured, now_s, self._start(chunk, measured, to_nanoseconds(now_s))
-        )
+        start = self._start(chunk, measured, stamp_ns, to_nanoseconds(now_s))
+        return self._gate.check(self._execution.merged(chunk), measured, now_s, start)
 
     def seam_jump(self, chunk: ActionChunk, now_s: float) -> SeamJump | None:
         """Returns how far an answer is from what is commanded where it takes over, in the dimensions with a unit."""
@@ -128,7 +127,7 @@ class CommandedMotion:
         """
         if verdict.chunk is None:
             raise ValueError(f"a rejected chunk must not be followed: {verdict.reason}, {verdict.detail}")
-        self._executor = self._start(answer, measured, to_nanoseconds(now_s))
+        self._executor = self._start(answer, measured, stamp_ns, to_nanoseconds(now_s))
         before = self._executor.velocities(verdict.chunk)
         self._executor.replace(verdict.chunk, now_s)
         self._execution.accepted(answer, now_s)
@@ -142,9 +141,15 @@ class CommandedMotion:
         return Motion(verdict.chunk, velocities, stamp_ns, take_over)
 
     def hold(self, measured: Float32[np.ndarray, " a"], stamp_ns: int, now_ns: int) -> Motion | None:
-        """Ends the motion where it is; None where nothing moves and no measurement says where the robot may stand."""
+        """Ends the motion where it is; None where nothing moves and no measurement says where the robot may stand.
+
+        Args:
+            measured: (a,) measured position at a time, NaN where a dimension is not measured.
+            stamp_ns: that time, in nanoseconds.
+            now_ns: current time in nanoseconds.
+        """
         commanded = self._nothing if self._executor is None else self._executor.command(now_ns / 1e9)
-        position = self._gate.hold(commanded, measured, is_moving=self.is_moving(now_ns))
+        position = self._gate.hold(commanded, measured, self._commanded_in_motion(stamp_ns))
         return self.stop(now_ns) if position is None else self._stand(position, stamp_ns, now_ns)
 
     def stop(self, now_ns: int) -> Motion | None:
@@ -153,29 +158,50 @@ class CommandedMotion:
             return None
         return self._stand(self._executor.command(now_ns / 1e9), now_ns, now_ns)
 
-    def stop_at(self, position: Float32[np.ndarray, " a"], now_ns: int) -> None:
+    def stop_at(self, position: Float32[np.ndarray, " a"], now_ns: int) -> Motion:
         """Ends the motion at a position, (a,) float32, that was commanded before and is where the robot stands."""
         self._executor = ChunkExecutor(position)
-        self._stand(position, now_ns, now_ns)
+        return self._stand(position, now_ns, now_ns)
+
+    def start_over(self, before_ns: int, now_ns: int) -> Motion | None:
+        """Ends the motion at what was commanded last, since time has gone back; None when nothing moved.
+
+        Args:
+            before_ns: the last time before it went back, in nanoseconds.
+            now_ns: current time in nanoseconds.
+        """
+        if self._executor is None or not self.is_moving(before_ns):
+            self.forget()
+            return None
+        return self.stop_at(self._executor.command(before_ns / 1e9), now_ns)
 
     def command(self, now_ns: int) -> Float32[np.ndarray, " a"] | None:
         """Returns the position to command now, (a,) float32; None while there is none or it must not be published."""
         command = None if self._executor is None else self._executor.command(now_ns / 1e9)
         return command if command is not None and self._gate.accepts_command(command) else None
 
-    def _start(self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], now_ns: int) -> ChunkExecutor:
+    def _start(
+        self, chunk: ActionChunk, measured: Float32[np.ndarray, " a"], stamp_ns: int, now_ns: int
+    ) -> ChunkExecutor:
         """Returns what is commanded now.
 
-        Where nothing moves, that is where the robot is measured, wherever it was told to go: it may have been moved
-        since. A dimension without a jump limit keeps its last command, as in a hold.
+        Where nothing moves and nothing moved when the robot was measured, that is where it was measured, wherever it
+        was told to go: it may have been moved since. A dimension without a jump limit keeps its last command, as in a
+        hold.
         """
         if self._executor is not None and self.is_moving(now_ns):
             return self._executor
         last = np.where(np.isfinite(measured), measured, chunk.actions[0])
         if self._executor is not None:
             last = self._executor.command(now_ns / 1e9)
-        position = self._gate.hold(last, measured, is_moving=False)
-        return ChunkExecutor(last if position is None else position)
+        position = self._gate.hold(last, measured, self._commanded_in_motion(stamp_ns))
+        if position is None or (self._executor is not None and np.array_equal(position, last)):
+            return self._executor or ChunkExecutor(last)
+        return ChunkExecutor(position)
+
+    def _commanded_in_motion(self, t_ns: int) -> Float32[np.ndarray, " a"] | None:
+        """Returns the position that was commanded at a time, (a,) float32; None when nothing moved then."""
+        return self._executor.command(t_ns / 1e9) if self._executor is not None and self.is_moving(t_ns) else None
 
     def _stand(self, position: Float32[np.ndarray, " a"], stamp_ns: int, now_ns: int) -> Motion:
         chunk = ActionChunk(np.tile(position, (self._hold_points, 1)), t0_s=stamp_ns / 1e9, dt_s=self._dt_s)

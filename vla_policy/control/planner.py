@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
 
 from vla_policy.control import safety
-from vla_policy.control.alignment import AlignedObservation, ObservationAligner, robot_inputs, state_input
+from vla_policy.control.alignment import ObservationAligner, robot_inputs, state_input
 from vla_policy.control.execution import ChunkExecution, Synchronous
 from vla_policy.control.interpolation import to_nanoseconds
+from vla_policy.control.job import Answer, Job
 from vla_policy.control.monitor import PolicyMonitor
 from vla_policy.control.motion import CommandedMotion, Motion
 from vla_policy.control.robot import Robot
 from vla_policy.control.safety import SafetyGate, Workspace
 from vla_policy.control.ticks import LONGEST_STALL_S
 from vla_policy.control.waiting import Waiting
-from vla_policy.types import ActionChunk, ChunkPrefix
 
 MAX_INSTRUCTION_CHARACTERS = 1000
 POLICY_ERROR = "policy_error"
@@ -31,48 +30,20 @@ _LONG_AGO_NS = -(1 << 62)
 _STAMP_JITTER_NS = 5_000_000
 
 
-@dataclass(frozen=True)
-class Job:
-    """One question to the policy.
-
-    Args:
-        observation: what was seen, aligned.
-        instruction: what was asked for then.
-        asked_ns: when, in nanoseconds of the same clock as the observation.
-        prefix: the motion under way, which the answer is to continue; None: the observation alone decides.
-    """
-
-    observation: AlignedObservation
-    instruction: str
-    asked_ns: int
-    prefix: ChunkPrefix | None = None
-
-    @property
-    def stamp_ns(self) -> int:
-        """The observation's time t0 in nanoseconds."""
-        return self.observation.stamp_ns
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the policy said: its chunk and how long it took, in seconds."""
-
-    chunk: ActionChunk
-    inference_s: float
-
-
 class Planner:
     """Turns messages into questions for the policy, and its answers into motions that passed the safety gate.
 
     One question is asked at a time. Whoever runs it publishes every motion that it returns, and calls `watch` at least
-    as often as a missing answer has to be noticed.
+    as often as a missing answer or input has to be noticed. Time that goes back starts over: what moves is ended.
 
     Args:
         robot: the robot file.
         execute_steps: actions that are executed before the policy is asked again.
         max_horizon_s: how far after its observation a published chunk may reach, in seconds.
         max_observation_age_s: how old an observation may be when its chunk is published, in seconds. The robot is
-            stopped when an answer takes longer (watchdog).
+            stopped when an answer takes longer (watchdog), or when an input that must not be lost is older.
+        stop_on_gap: whether a lost input stops it; False for a simulator in lockstep, which shows nothing while it
+            executes a chunk.
         now_ns: current time, in nanoseconds of the clock that all later times are read from.
         check_instruction: raises a ValueError on words that the policy cannot take in.
         execution: how chunks are executed; None: `Synchronous`.
@@ -90,6 +61,7 @@ class Planner:
         max_horizon_s: float,
         max_observation_age_s: float,
         now_ns: int,
+        stop_on_gap: bool = True,
         check_instruction: Callable[[str], None] = lambda text: None,
         execution: ChunkExecution | None = None,
         workspace: Workspace | None = None,
@@ -105,6 +77,7 @@ class Planner:
         self._step_ns = to_nanoseconds(self._dt_s)
         self._period_ns = to_nanoseconds(execute_steps * self._dt_s)
         self._max_observation_age_ns = to_nanoseconds(max_observation_age_s)
+        self._stop_on_gap = stop_on_gap
         self._max_unaligned_ns = max(self._max_observation_age_ns, 2 * self._step_ns)
         gate = SafetyGate(
             robot.action_dimensions,
@@ -117,6 +90,7 @@ class Planner:
         self._aligner = ObservationAligner(robot_inputs(robot), now_ns)
         self._instruction: str | None = None
         self._is_stopped = False
+        self._now_ns = now_ns
         self.start(now_ns)
 
     @property
@@ -127,7 +101,8 @@ class Planner:
     def start(self, now_ns: int) -> None:
         """Forgets past motions and counts; inputs, instruction and an emergency stop stay."""
         self.monitor = PolicyMonitor()
-        self._forget_motion(now_ns)
+        self._motion.forget()
+        self._start_over(now_ns)
 
     def instruct(self, text: str) -> str:
         """Takes a new instruction; the policy is asked again at once.
@@ -152,9 +127,7 @@ class Planner:
 
     def receive(self, name: str, value: np.ndarray, stamp_ns: int, now_ns: int) -> str:
         """Takes in what a message carried; returns why it is refused, "" when it is not."""
-        if now_ns < self._now_ns:  # simulated time started over
-            self._forget_motion(now_ns)
-        self._now_ns = now_ns
+        self._note_time(now_ns)
         self.monitor.receive(name, now_ns / 1e9)
         refusal = self._aligner.push(name, value, stamp_ns, now_ns)
         self.monitor.refused[name] += bool(refusal)
@@ -212,8 +185,13 @@ class Planner:
         return self._motion.follow(verdict, answer.chunk, measured, job.stamp_ns, now_s)
 
     def stop(self, now_ns: int) -> Motion | None:
-        """Returns the motion that ends the present one where it is, None when nothing moves."""
-        return self._motion.stop(now_ns)
+        """Returns the motion that ends the present one where it is, None when nothing moves.
+
+        What was asked before is void.
+        """
+        self._note_time(now_ns)
+        self._stopped_ns = now_ns
+        return self._ended() or self._motion.stop(now_ns)
 
     def emergency_stop(self, engaged: bool, now_ns: int) -> Motion | None:
         """Stops at once and asks nothing until it is released; returns the motion that ends the present one.
@@ -225,30 +203,33 @@ class Planner:
             engaged: True: stop, False: released.
             now_ns: current time in nanoseconds.
         """
+        self._note_time(now_ns)
         if engaged and not self._is_stopped:
             self.monitor.hold(EMERGENCY_STOP, "the emergency stop is engaged")
         if engaged or self._is_stopped:
             self._stopped_ns = now_ns
         self._is_stopped, self._ask_again = engaged, True
-        return self._motion.stop(now_ns) if engaged else None
+        return self._ended() or (self._motion.stop(now_ns) if engaged else None)
 
     def watch(self, now_ns: int) -> Motion | None:
-        """Counts what the robot lacks, and stops it when the policy does not answer; call it regularly.
+        """Counts what the robot lacks, and stops it when an input or an answer stays away; call it regularly.
 
-        Every gap of an input that makes the robot hold is counted once, when it has kept the policy from being asked
-        for a control period (in lockstep a simulator's clock runs ahead of its pictures); so are fresh inputs of which
-        no observation could be made for `max_observation_age_s`, and a chunk that was executed to its end before the
-        next one came. None needs a stop: nothing new is asked without inputs, and the motion under way ends within
-        `max_horizon_s` of the observation that it answers.
+        Every gap of an input that makes the robot hold is counted once: when it ends the motion, or has kept the policy
+        from being asked for a control period (in lockstep a simulator's clock runs ahead of its pictures). So are fresh
+        inputs of which no observation could be made for `max_observation_age_s`, and a chunk that was executed to its
+        end before the next one came. Neither needs a stop: the motion under way ends within `max_horizon_s` of the
+        observation that it answers.
 
         Returns:
-            The motion that ends the present one where it is, once the answer to the pending question would be refused
-            for its age; else None.
+            The motion that ends the present one where it is: time has gone back, an input that must not be lost is
+            `max_observation_age_s` old, or the answer to the pending question would be refused for its age; else None.
         """
+        self._note_time(now_ns)
+        ended = self._ended() or self._stop_for_gap(now_ns)
         is_due = self._ask_again or now_ns - self._asked_t0_ns >= self._period_ns
         is_waiting = is_due and self._pending is None
         gaps = self._gaps(now_ns) if is_waiting else {}
-        limits_ns = dict.fromkeys(gaps, self._step_ns)
+        limits_ns = dict.fromkeys(gaps, 0 if ended is not None else self._step_ns)
         if is_waiting and not self._lacks(now_ns):
             limits_ns[NOT_ALIGNED] = self._max_unaligned_ns
         for name in self._waiting.lasting(limits_ns, now_ns):
@@ -256,30 +237,34 @@ class Planner:
             self.monitor.hold(INPUT_GAP if name in gaps else NOT_ALIGNED, gaps.get(name, unaligned))
         self._note_run_out(now_ns)
         if self._pending is None or self._is_overdue:
-            return None
+            return ended
         waited_ns = now_ns - self._pending.stamp_ns
         if waited_ns <= self._max_observation_age_ns:
-            return None
+            return ended
         self._is_overdue = True
         self.monitor.hold(WATCHDOG, f"no answer of the policy to an observation of {waited_ns / 1e9:.2f} s ago")
-        return self._motion.stop(now_ns)
+        return ended or self._stop(now_ns)
 
     def command(self, now_ns: int) -> Float32[np.ndarray, " a"] | None:
         """Returns the position to stream now, (a,) float32 SI units, checked; None: there is nothing to command."""
         return self._motion.command(now_ns)
 
     def stalled(self, streamed: Float32[np.ndarray, " a"], now_ns: int) -> None:
-        """Ends the motion at the last streamed command where the ones after it were not streamed in time.
+        """Ends the motion at the last streamed command where the next one would be a jump.
+
+        That is so where the ones after it were not streamed in time, or where the clock was set.
 
         Args:
-            streamed: that command, (a,) float32 SI units; to go on where the motion would be now is a jump.
+            streamed: that command, (a,) float32 SI units.
             now_ns: current time in nanoseconds.
         """
         command = self._motion.command(now_ns)
         if command is None or np.array_equal(command, streamed):
             return
         self._motion.stop_at(streamed, now_ns)
-        self.monitor.hold(safety.LATE, f"no command was streamed for over {LONGEST_STALL_S:g} s")
+        self._stopped_ns = now_ns
+        limit = f"{LONGEST_STALL_S:g} s"
+        self.monitor.hold(safety.LATE, f"no command was streamed for over {limit}, or the clock was set by as much")
         self._ask_again = True
 
     def holding(self, now_ns: int) -> dict[str, str]:
@@ -309,9 +294,24 @@ class Planner:
         present = [part for part in parts if part is not None]
         return np.concatenate(present) if len(present) == len(parts) else None
 
-    def _gaps(self, now_ns: int) -> dict[str, str]:
-        inputs = robot_inputs(self._robot)
-        return {name: why for name, why in self._aligner.gaps(now_ns).items() if inputs[name].on_gap == "hold"}
+    def _gaps(self, now_ns: int, at_least_ns: int = 0) -> dict[str, str]:
+        inputs, gaps = robot_inputs(self._robot), self._aligner.gaps(now_ns, at_least_ns)
+        return {name: why for name, why in gaps.items() if inputs[name].on_gap == "hold"}
+
+    def _stop_for_gap(self, now_ns: int) -> Motion | None:
+        if not self._stop_on_gap or not self._gaps(now_ns, self._max_observation_age_ns):
+            return None
+        ended = self._stop(now_ns)
+        if ended is not None:
+            self._pending, self._ask_again = None, True
+        return ended
+
+    def _stop(self, now_ns: int) -> Motion | None:
+        """Ends what moves; what was asked before is void then, so that no answer to it moves the robot on."""
+        ended = self._motion.stop(now_ns)
+        if ended is not None:
+            self._stopped_ns = now_ns
+        return ended
 
     def _lacks(self, now_ns: int) -> dict[str, str]:
         lacks = self._gaps(now_ns)
@@ -328,10 +328,23 @@ class Planner:
             self.monitor.hold(safety.LATE, "the last chunk has ended before the next one came")
         self._motion.rest()
 
-    def _forget_motion(self, now_ns: int) -> None:
+    def _note_time(self, now_ns: int) -> None:
+        if now_ns < self._now_ns:  # a clock was set, or simulated time started over
+            ended = self._motion.start_over(self._now_ns, now_ns)
+            self._start_over(now_ns)
+            if ended is not None:
+                self._unpublished, self._stopped_ns = ended, now_ns
         self._now_ns = now_ns
+
+    def _ended(self) -> Motion | None:
+        """Returns the motion that ended the one before time went back, once."""
+        ended, self._unpublished = self._unpublished, None
+        return ended
+
+    def _start_over(self, now_ns: int) -> None:
+        self._now_ns = now_ns
+        self._unpublished: Motion | None = None
         self._waiting = Waiting()
-        self._motion.forget()
         self._pending: Job | None = None
         self._is_overdue = False
         self._asked_t0_ns = self._stopped_ns = _LONG_AGO_NS

@@ -8,6 +8,7 @@ from pathlib import Path
 from vla_policy.config import nearest
 from vla_policy.control.end_effector_section import read_end_effector, require_end_effector
 from vla_policy.control.images import FITS
+from vla_policy.control.kinematics import LinkKinematics
 from vla_policy.control.located_yaml import YamlSection
 from vla_policy.control.robot import (
     COMPRESSED_IMAGE,
@@ -30,6 +31,7 @@ from vla_policy.control.robot import (
     StreamChannel,
     WorkspaceBox,
 )
+from vla_policy.control.urdf import read_joint_limits, tightened
 
 CAMERA_TYPES = (IMAGE, COMPRESSED_IMAGE)
 STATE_TYPES = (JOINT_STATE, POSE)
@@ -72,6 +74,8 @@ def read_robot(path: str | Path) -> Robot:
     )
     _require_consistent(top, robot)
     require_end_effector(top, robot)
+    if robot.urdf is not None:
+        _require_described(top, robot, robot.urdf)
     return robot
 
 
@@ -107,6 +111,23 @@ def _urdf(top: YamlSection) -> Path:
     if not path.is_file():
         raise top.error("urdf", f"there is no file {path}; the path is relative to the robot file")
     return path
+
+
+def _require_described(top: YamlSection, robot: Robot, urdf: Path) -> None:
+    """Checks that the robot's description has the joints of the actions and the link of the workspace."""
+    place, key = top, "urdf"
+    try:
+        limits = read_joint_limits(urdf)
+        for channel in robot.action:
+            dimensions = top.section("action").section(channel.name).section("dimensions")
+            for dimension in channel.dimensions:
+                place, key = dimensions.section(dimension.name), ""
+                tightened(dimension, limits, urdf)
+        if robot.workspace is not None:
+            place, key = top.section("workspace"), "link"
+            LinkKinematics(urdf, robot.workspace.link, robot.action_dimensions)
+    except ValueError as error:
+        raise place.error(key, str(error)) from error
 
 
 def _workspace(top: YamlSection) -> WorkspaceBox:

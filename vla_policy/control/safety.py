@@ -164,25 +164,28 @@ class SafetyGate:
         self,
         commanded: Float32[np.ndarray, " a"],
         measured: Float32[np.ndarray, " a"],
-        *,
-        is_moving: bool,
+        commanded_then: Float32[np.ndarray, " a"] | None,
     ) -> Float32[np.ndarray, " a"] | None:
         """Returns the position to hold, (a,) float32.
 
-        A dimension with a jump limit holds what is commanded while it moves there (within that limit of where it is),
-        and what is measured otherwise. One without, e.g. a gripper around an object, keeps its command.
+        A dimension with a jump limit holds what is commanded now, where it was measured within that limit of what was
+        commanded then: it follows, and to go back to where it was a moment ago would be a motion. Else it holds what
+        is measured. A dimension without a limit, e.g. a gripper around an object, keeps its command.
 
         Args:
             commanded: (a,) position commanded now, NaN where nothing was commanded yet.
-            measured: (a,) measured position, NaN where a dimension is not measured.
-            is_moving: whether the last chunk still runs.
+            measured: (a,) position measured a moment ago, NaN where a dimension is not measured.
+            commanded_then: (a,) position commanded when it was measured; None: nothing moved then, and where the robot
+                stands is where it is measured.
 
         Returns:
             The position, clamped where the dimension is; None when a dimension is neither commanded nor measured, or is
             measured outside its limits: to go back there would be a motion.
         """
-        reach = np.where(np.isfinite(self._max_jump) & (not is_moving), 0.0, self._max_jump)
-        far = ~(np.abs(commanded - measured) <= reach) & np.isfinite(measured)
+        follows = np.isinf(self._max_jump) & np.isfinite(commanded)
+        if commanded_then is not None:
+            follows |= np.abs(commanded_then - measured) <= self._max_jump
+        far = ~follows & np.isfinite(measured)
         position = np.where(far, measured, commanded).astype(np.float32)
         position = np.where(self._clamped, np.clip(position, self._lower, self._upper), position)
         return position if self.accepts_command(position) else None

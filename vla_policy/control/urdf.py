@@ -88,12 +88,22 @@ def with_urdf_limits(robot: Robot) -> Robot:
     limits = read_joint_limits(robot.urdf)
     channels = []
     for channel in robot.action:
-        dimensions = tuple(_tightened(d, limits, robot.urdf) for d in channel.dimensions)
+        dimensions = tuple(tightened(d, limits, robot.urdf) for d in channel.dimensions)
         channels.append(replace(channel, dimensions=dimensions))
     return replace(robot, action=tuple(channels))
 
 
-def _tightened(dimension: ActionDimension, limits: dict[str, JointLimits], path: Path) -> ActionDimension:
+def tightened(dimension: ActionDimension, limits: dict[str, JointLimits], path: Path) -> ActionDimension:
+    """Returns a dimension with limits at most as wide as those of its joint, if there is one.
+
+    Args:
+        dimension: of the robot file; one without a joint in the URDF has unit 1.
+        limits: from `read_joint_limits`.
+        path: the URDF, for messages.
+
+    Raises:
+        ValueError: there is no such joint, or no position within both limits.
+    """
     joint = limits.get(dimension.joint)
     if joint is None:
         if dimension.unit == "1":

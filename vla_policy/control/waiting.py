@@ -25,5 +25,5 @@ class Waiting:
         """
         self._since_ns = {name: self._since_ns.get(name, now_ns) for name in limits_ns}
         lasting = {name for name, since_ns in self._since_ns.items() if now_ns - since_ns >= limits_ns[name]}
-        found, self._told = sorted(lasting - self._told), lasting
+        found, self._told = sorted(lasting - self._told), lasting | (self._told & set(limits_ns))
         return found

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vla_policy.checks import require_tokens
 from vla_policy.encoders.state import StateEncoder
 
 
@@ -35,13 +36,9 @@ class ActionEncoder(nn.Module):
         """Returns a token for each of the k actions; k may be any.
 
         Raises:
-            ValueError: the shape or dtype is another.
+            ValueError: the shape or dtype is another, or the batch is empty.
         """
-        inputs = self.vector.up.in_features
-        if actions.dim() != 3 or actions.shape[-1] != inputs or not actions.is_floating_point():
-            raise ValueError(
-                f"actions must be float (batch, steps, {inputs}); got {actions.dtype} {tuple(actions.shape)}"
-            )
+        require_tokens("actions", actions, self.vector.up.in_features, axis="steps")
         tokens = self.vector(actions)
         return tokens + sinusoidal_positions(tokens.shape[1], self.width, tokens.device).to(tokens.dtype)
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vla_policy.attention import LayerNorm, TransformerBlock, masked_mean
-from vla_policy.config import MINILM_VOCABULARY
+from vla_policy.checks import require_mask
+from vla_policy.config import MINILM_VOCABULARY, require_sequence
 
 _MINILM_TOKENS = 256  # what the sentence encoder was trained with
 
@@ -52,7 +53,8 @@ class TextEncoder(nn.Module):
             mask: True = valid; None = all. A text with no valid token has the mean 0.
 
         Raises:
-            ValueError: the shape or dtype is another, a text is too long, or a valid id is out of range.
+            ValueError: the shape or dtype is another, there is no text or no token, a text is too long, or a valid id
+                is out of range.
         """
         mask = require_ids(ids, mask, vocab_size=self.words.num_embeddings, max_tokens=len(self.positions))
         x = self.words(ids.masked_fill(~mask, 0))
@@ -96,8 +98,9 @@ class SentenceEncoder(nn.Module):
         Raises:
             ValueError: there is no text, one is empty, or one is longer than `max_tokens`.
         """
-        if not texts or not all(text.strip() for text in texts):
-            raise ValueError(f"texts must be at least one and none empty; got {list(texts)!r}")
+        require_sequence("texts", texts)
+        if not all(text.strip() for text in texts):
+            raise ValueError(f"texts must not be empty; got {list(texts)!r}")
         encoded = self._tokenizer.encode_batch(list(texts))
         ids = torch.tensor([text.ids for text in encoded])
         mask = torch.tensor([text.attention_mask for text in encoded], dtype=torch.bool)
@@ -113,7 +116,8 @@ class SentenceEncoder(nn.Module):
             mask: True = valid; None = all. A text with no valid token has the vector 0.
 
         Raises:
-            ValueError: the shape or dtype is another, a text is too long, or a valid id is out of range.
+            ValueError: the shape or dtype is another, there is no text or no token, a text is too long, or a valid id
+                is out of range.
         """
         mask = require_ids(ids, mask, vocab_size=self.vocab_size, max_tokens=self.max_tokens)
         with torch.no_grad():
@@ -129,19 +133,19 @@ def require_ids(ids: Tensor, mask: Tensor | None, *, vocab_size: int, max_tokens
     """Returns the mask (all valid for None) of ids that an encoder can read.
 
     Raises:
-        ValueError: the shape or dtype is another, a text is too long, or a valid id is out of range.
+        ValueError: the shape or dtype is another, there is no text or no token, a text is too long, or a valid id is
+            out of range.
     """
-    if ids.dim() != 2 or ids.dtype != torch.int64:
-        raise ValueError(f"text tokens must be int64 ids (batch, tokens); got {ids.dtype} {tuple(ids.shape)}")
+    if ids.dim() != 2 or ids.dtype != torch.int64 or 0 in ids.shape:
+        raise ValueError(
+            f"text tokens must be int64 ids (batch, tokens), none of them 0; got {ids.dtype} {tuple(ids.shape)}; "
+            "give one masked token where a text is missing"
+        )
     if ids.shape[1] > max_tokens:
         raise ValueError(f"a text has at most {max_tokens} tokens; got {ids.shape[1]}")
     if mask is None:
         mask = torch.ones_like(ids, dtype=torch.bool)
-    if mask.dtype != torch.bool or mask.shape != ids.shape:
-        raise ValueError(
-            f"the text mask must be bool (True = valid) of shape {tuple(ids.shape)}; "
-            f"got {mask.dtype} {tuple(mask.shape)}"
-        )
+    require_mask("the text mask", mask, ids.shape)
     wrong = ids[mask & ((ids < 0) | (ids >= vocab_size))]
     if len(wrong):
         raise ValueError(f"text token ids must be 0 .. {vocab_size - 1}; got {int(wrong[0])}: another tokenizer's?")

@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vla_policy.checks import require_tokens
+
 
 class StateEncoder(nn.Module):
     """One token per vector: W2 gelu(W1 v).
@@ -13,6 +15,9 @@ class StateEncoder(nn.Module):
     Args:
         inputs: size of the vector; normalised, about unit variance.
         width: token width.
+
+    Source: the state as a token beside those of the pictures, as in pi0, arXiv 2410.24164, there by one linear layer;
+    GELU, 1606.08415.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -24,10 +29,7 @@ class StateEncoder(nn.Module):
         """Returns a token for each of the n vectors.
 
         Raises:
-            ValueError: the shape is wrong.
+            ValueError: the shape or dtype is another, or the batch is empty.
         """
-        if vectors.dim() != 3 or vectors.shape[-1] != self.up.in_features:
-            raise ValueError(
-                f"state vectors must be (batch, vectors, {self.up.in_features}); got {tuple(vectors.shape)}"
-            )
+        require_tokens("state vectors", vectors, self.up.in_features, axis="vectors")
         return self.down(F.gelu(self.up(vectors)))

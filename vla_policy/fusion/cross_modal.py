@@ -16,6 +16,8 @@ class CrossModalFusion(Fusion):
     Every modality has its own block per layer, all of a layer read the layer's input. A modality that is alone has
     nothing to attend to; its tokens pass through the feed-forward parts.
 
+    Its arguments and errors are those of `Fusion`.
+
     Source: crossmodal transformer, arXiv 1906.00295; here all other modalities are one context.
     """
 

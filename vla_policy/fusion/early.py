@@ -10,7 +10,9 @@ from vla_policy.types import TokenGroup
 
 
 class EarlyFusion(Fusion):
-    """From data to feature level: joint self-attention over the concatenated tokens, as in most transformer policies.
+    """Feature level: joint self-attention over the concatenated tokens, as in most transformer policies.
+
+    Its arguments and errors are those of `Fusion`.
 
     Source: early fusion as in the survey arXiv 1705.09406; a transformer policy, Octo, 2405.12213.
     """

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import nn
 
+from vla_policy.checks import require_mask, require_tokens
 from vla_policy.config import nearest
 from vla_policy.types import TokenGroup
 
@@ -23,6 +24,8 @@ class Fusion(nn.Module, ABC):
 
     Raises:
         ValueError: there is no layer, or `width` is no multiple of `heads`.
+
+    Source: early, late and hybrid schemes as the survey arXiv 1705.09406 orders them; each says more of its own.
     """
 
     def __init__(self, modalities: Sequence[str], *, width: int, heads: int, layers: int) -> None:
@@ -39,7 +42,9 @@ class Fusion(nn.Module, ABC):
 
         Args:
             groups: modality -> tokens (b, n, width), mask (b, n); True = valid. Modalities may be left out, not all.
-                A masked token influences no other and no gradient, whatever it holds.
+                A masked token influences no other and no gradient, whatever it holds. That valid ones are finite is not
+                checked here, where it would wait for the device: the caller does, as `AdvancedMultimodalModel` and
+                `Policy` do with their inputs.
 
         Returns:
             Tokens (b, m, width) and mask (b, m). Feature-level fusions return the tokens of all groups, in the order of
@@ -47,7 +52,8 @@ class Fusion(nn.Module, ABC):
             both.
 
         Raises:
-            ValueError: a modality is unknown, there is none, a width or a mask is wrong, or the batches differ in size.
+            ValueError: a modality is unknown, there is none, a width, a dtype or a mask is wrong, or the batches differ
+                in size or are empty.
         """
         present = [name for name in self.modalities if name in groups]
         self._require_fits(groups, present)
@@ -68,15 +74,8 @@ class Fusion(nn.Module, ABC):
                 raise ValueError(
                     f"this fusion has no modality {name!r}; it has: {known}{nearest(name, self.modalities)}"
                 )
-            if group.tokens.dim() != 3 or group.tokens.shape[-1] != self.width:
-                raise ValueError(
-                    f"tokens of {name!r} must be (batch, tokens, {self.width}); got {tuple(group.tokens.shape)}"
-                )
-            if group.mask.dtype != torch.bool or group.mask.shape != group.tokens.shape[:2]:
-                raise ValueError(
-                    f"the mask of {name!r} must be bool (True = valid) of shape {tuple(group.tokens.shape[:2])}; got "
-                    f"{group.mask.dtype} {tuple(group.mask.shape)}"
-                )
+            require_tokens(f"tokens of {name!r}", group.tokens, self.width)
+            require_mask(f"the mask of {name!r}", group.mask, group.tokens.shape[:2])
         if not present:
             raise ValueError(f"a fusion needs tokens of at least one of: {', '.join(self.modalities)}")
         sizes = {name: len(group.tokens) for name, group in groups.items()}

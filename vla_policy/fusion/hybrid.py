@@ -16,6 +16,8 @@ class HybridFusion(Fusion):
     Each modality first passes through its own blocks. From there, one path is joint self-attention over all tokens, as
     in `EarlyFusion`, and one is the weighed decisions of `LateFusion`; the result is the tokens of both.
 
+    Its arguments and errors are those of `Fusion`.
+
     Source: hybrid fusion as in the survey arXiv 1705.09406.
     """
 

@@ -20,6 +20,8 @@ class LateFusion(Fusion):
     confidence; decision i is sum_m w_mi d_mi, w the softmax of the confidences over the modalities present. With one
     modality it is that one's own decision.
 
+    Its arguments and errors are those of `Fusion`.
+
     Source: late fusion as in the survey arXiv 1705.09406; the weights are those of a mixture of experts, per token.
     """
 

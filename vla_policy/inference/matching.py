@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from vla_policy.config import require_sequence
 from vla_policy.retrieval.embedder import Embedder
 from vla_policy.retrieval.index import Hits
 
@@ -24,15 +25,14 @@ def embed_items(embedder: Embedder, items: Sequence[Item]) -> Float32[np.ndarray
         items: texts, pictures (h, w, 3) uint8 RGB of any sizes, or pairs (picture, text) where None is missing.
 
     Raises:
-        ValueError: there is no item, one has neither picture nor text, or the embedder cannot take it or gives no
-            direction for it (zeros, not-a-number).
+        ValueError: there is no item or a bare string for several, one has neither picture nor text, or the embedder
+            cannot take it or gives no direction for it (zeros, not-a-number).
 
     Source: the mean of both directions as one vector for a picture with its text, as in UniIR's score fusion, arXiv
     2311.17136.
     """
+    require_sequence("items", items)
     pairs = [_as_pair(number, item) for number, item in enumerate(items)]
-    if not pairs:
-        raise ValueError("there are no items to embed: give at least one text or picture")
     total = np.zeros((len(pairs), embedder.width), np.float32)
     by_shape: dict[tuple[int, ...], dict[int, np.ndarray]] = {}
     for row, (picture, _) in enumerate(pairs):
@@ -77,6 +77,7 @@ def best_matches(embedder: Embedder, queries: Sequence[Item], candidates: Sequen
     Raises:
         ValueError: k is out of range, or see `embed_items`.
     """
+    require_sequence("candidates", candidates)
     if not 1 <= k <= len(candidates):
         raise ValueError(f"k is 1 .. {len(candidates)}, the number of candidates; got {k}")
     scores = similarity(embedder, queries, candidates)

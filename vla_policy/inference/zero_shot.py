@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
+from vla_policy.config import require_sequence
 from vla_policy.inference.matching import Item, embed_items, unit_rows
 from vla_policy.retrieval.embedder import Embedder
 
@@ -28,7 +29,8 @@ class ZeroShotClassifier:
         vectors: (c, d) float32 unit vectors of the classes.
 
     Raises:
-        ValueError: fewer than two classes, a name twice, a prompt without its place, or a scale that is not positive.
+        ValueError: fewer than two classes, a name twice, no prompt or one without its place, or a scale that is not
+            positive.
 
     Source: CLIP, arXiv 2103.00020, section 3.1.4 (prompt ensembles in embedding space).
     """
@@ -36,16 +38,15 @@ class ZeroShotClassifier:
     def __init__(
         self, embedder: Embedder, classes: Sequence[str], prompts: Sequence[str] = (_PLACE,), scale: float = 100.0
     ) -> None:
+        require_sequence("classes", classes)
+        require_sequence("prompts", prompts)
         twice = [name for name, count in Counter(classes).items() if count > 1]
         if len(classes) < 2 or twice:
-            raise ValueError(
-                f"a classifier needs at least two classes, no two alike; got {', '.join(classes) or 'none'}"
-            )
+            raise ValueError(f"a classifier needs at least two classes, no two alike; got {', '.join(classes)}")
         odd = [prompt for prompt in prompts if prompt.count(_PLACE) != 1]
-        if odd or not prompts:
-            got = repr(odd[0]) if odd else "no prompt"
+        if odd:
             raise ValueError(
-                f"a prompt has one {_PLACE} for the class's name, e.g. 'a picture of a {_PLACE}'; got {got}"
+                f"a prompt has one {_PLACE} for the class's name, e.g. 'a picture of a {_PLACE}'; got {odd[0]!r}"
             )
         if not scale > 0:
             raise ValueError(f"the scale of the probabilities must be positive; got {scale}")

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vla_policy.alignment import alignment, uniformity
+from vla_policy.checks import require_mask
 
 
 class MultimodalAlignmentLoss(nn.Module):
@@ -48,8 +49,8 @@ class MultimodalAlignmentLoss(nn.Module):
             present: modality -> True = the sample has it; a modality that is not named is present everywhere.
 
         Raises:
-            ValueError: there are fewer than two modalities, shapes or the dtype of a mask differ, or a present value is
-                not finite.
+            ValueError: there are fewer than two modalities, shapes or the dtype of a mask differ, or a present sample
+                is zero or not finite.
         """
         shapes = {name: tuple(x.shape) for name, x in embeddings.items()}
         if len(shapes) < 2 or len(set(shapes.values())) != 1 or 0 in next(iter(shapes.values())):
@@ -60,10 +61,7 @@ class MultimodalAlignmentLoss(nn.Module):
             raise ValueError(f"there are masks of {unknown} and no embeddings; there are: {', '.join(masks)}")
         masks |= dict(present or {})
         for name, mask in masks.items():
-            if mask.dtype != torch.bool or mask.shape != embeddings[name].shape[:1]:
-                raise ValueError(
-                    f"present of {name!r} must be bool ({len(embeddings[name])},); got {mask.dtype} {tuple(mask.shape)}"
-                )
+            require_mask(f"present of {name!r}", mask, (len(embeddings[name]),), means="present")
         aligned = []
         for one, other in combinations(embeddings, 2):
             both = masks[one] & masks[other]

@@ -11,19 +11,21 @@ from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
+from vla_policy.checks import require_mask
 from vla_policy.config import nearest
 from vla_policy.losses.embeddings import require_labels, unit_embeddings
 
 # Initial temperature and bias as published: CLIP 1 / 0.07, SigLIP 10 and -10.
 _INITIAL = {"infonce": (1 / 0.07, 0.0), "sigmoid": (10.0, -10.0)}
-_LARGEST_SCALE = 100.0
+_LARGEST_LOG_SCALE = math.log(100)
 
 
 class ContrastiveLoss(nn.Module):
     """Pulls the embeddings of a pair together and pushes all others of the batch apart.
 
     ``infonce``: mean over both directions of -log softmax(s <x_i, y_j>) at j = i. ``sigmoid``: mean over i of the sum
-    over j of -log sigmoid(+-(s <x_i, y_j> + c)), + for pairs. s = exp(`log_scale`) and c = `bias` are learned.
+    over j of -log sigmoid(+-(s <x_i, y_j> + c)), + for pairs. s = exp(`log_scale`) and c = `bias` are learned; every
+    call brings a `log_scale` beyond that of s = 100 back to it, as CLIP's training does.
     Where torch.distributed runs, the negatives are those of all processes, with gradients: averaged over the processes,
     as DistributedDataParallel does, value and gradients are those of the one large batch.
 
@@ -56,7 +58,7 @@ class ContrastiveLoss(nn.Module):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """The inverse temperature s, at most 100."""
-        return self.log_scale.exp().clamp_max(_LARGEST_SCALE)
+        return bounded_scale(self.log_scale)
 
     def forward(
         self,
@@ -79,12 +81,14 @@ class ContrastiveLoss(nn.Module):
             present: True = the sample has both modalities; None = all have. Others are neither positives nor negatives.
 
         Raises:
-            ValueError: shapes or dtypes are wrong, the batch is empty, or a value is not finite.
+            ValueError: shapes or dtypes are wrong, the batch is empty, or a present sample is zero or not finite.
         """
         units, present = unit_embeddings({"x": x, "y": y}, present)
         require_labels(labels, x)
         _require_positive(positive, labels, x)
         _require_equal_sizes(x)
+        # Bounding the scale alone lets no gradient back. `data`: the graph of an earlier call may still need it.
+        self.log_scale.data.clamp_(max=_LARGEST_LOG_SCALE)
         if positive is None:
             if labels is None:
                 labels = torch.arange(len(x), device=x.device) + len(x) * _rank()
@@ -113,6 +117,11 @@ class ContrastiveLoss(nn.Module):
         count = _sum(present.to(rows))
         weights = weights * (count / _sum(weights).clamp_min(torch.finfo(rows.dtype).tiny))
         return (weights * pairs + others).sum() / (count / _processes()).clamp_min(1 / _processes())
+
+
+def bounded_scale(log_scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Returns exp(log_scale), the inverse temperature of a contrastive model, at most 100."""
+    return log_scale.clamp_max(_LARGEST_LOG_SCALE).exp()
 
 
 def _cross_entropy(logits: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
@@ -146,11 +155,9 @@ def _require_positive(positive: Tensor | None, labels: Tensor | None, like: Tens
     if positive is None:
         return
     shape = (len(like), len(like) * _processes())
-    if labels is not None or positive.dtype != torch.bool or tuple(positive.shape) != shape:
-        raise ValueError(
-            f"positive must be bool {shape}, True = belong together, and given instead of labels; got "
-            f"{positive.dtype} {tuple(positive.shape)}{'' if labels is None else ' beside labels'}"
-        )
+    if labels is not None:
+        raise ValueError("positive must be given instead of labels; got both")
+    require_mask("positive", positive, shape, means="belong together")
 
 
 def _require_equal_sizes(x: Tensor) -> None:

@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from vla_policy.checks import require_mask
+
 
 def unit_embeddings(
     embeddings: dict[str, Float[Tensor, "b d"]], present: Bool[Tensor, " b"] | None
@@ -18,7 +20,7 @@ def unit_embeddings(
         present: True = the sample has it; None = all have.
 
     Raises:
-        ValueError: shapes differ, the batch is empty, or a value of a present sample is not finite.
+        ValueError: shapes differ, the batch is empty, or a present sample is zero or not finite.
     """
     shapes = {name: tuple(x.shape) for name, x in embeddings.items()}
     first = next(iter(embeddings.values()))
@@ -26,18 +28,20 @@ def unit_embeddings(
         raise ValueError(f"embeddings must be floating, of one shape (b, d) with b at least 1; got {shapes}")
     if present is None:
         present = torch.ones(len(first), dtype=torch.bool, device=first.device)
-    if present.shape != first.shape[:1] or present.dtype != torch.bool:
+    require_mask("the mask of present samples", present, (len(first),), means="present")
+    shown = {
+        name: torch.where(present[:, None], x if x.dtype == torch.float64 else x.float(), 0.0)
+        for name, x in embeddings.items()
+    }
+    lengths = torch.stack([x.detach().norm(dim=1) for x in shown.values()])
+    wrong = present & ~(lengths.isfinite() & (lengths > 0))
+    if wrong.any():
+        row, sample = wrong.nonzero()[0].tolist()
         raise ValueError(
-            f"the mask of present samples must be bool ({len(first)},), True = present; got {present.dtype} "
-            f"{tuple(present.shape)}"
+            f"the embeddings of {list(shown)[row]!r} must be finite and not zero; that of sample {sample} has the "
+            f"length {float(lengths[row, sample])}: pass present= to leave out samples without it"
         )
-    unit = {}
-    for name, x in embeddings.items():
-        x = torch.where(present[:, None], x if x.dtype == torch.float64 else x.float(), 0.0)
-        if not x.isfinite().all():
-            raise ValueError(f"the embeddings of {name!r} must be finite; some are NaN or infinite")
-        unit[name] = F.normalize(x, dim=1)
-    return unit, present
+    return {name: F.normalize(x, dim=1) for name, x in shown.items()}, present
 
 
 def require_labels(labels: Tensor | None, like: Tensor) -> None:

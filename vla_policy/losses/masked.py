@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vla_policy.checks import require_mask
 from vla_policy.config import nearest
 
 MODALITIES = ("text", "image", "actions")
@@ -91,13 +92,13 @@ def hide(valid: Bool[Tensor, "b n"], fraction: float, generator: torch.Generator
 def _loss(name: str, prediction: MaskedPrediction) -> Tensor:
     predicted, target, hidden = prediction.predicted, prediction.target, prediction.hidden
     shape = predicted.shape[:2] if name == "text" else predicted.shape
-    if predicted.dim() != 3 or 0 in predicted.shape or target.shape != shape or hidden.shape != predicted.shape[:2]:
+    if predicted.dim() != 3 or 0 in predicted.shape or target.shape != shape:
+        axes = "(b, n)" if name == "text" else "(b, n, o)"
         raise ValueError(
-            f"{name}: the prediction (b, n, o), the target {'(b, n)' if name == 'text' else '(b, n, o)'} and the mask "
-            f"(b, n) do not fit; got {tuple(predicted.shape)}, {tuple(target.shape)} and {tuple(hidden.shape)}"
+            f"{name}: the prediction (b, n, o) and the target {axes} do not fit; got {tuple(predicted.shape)} and "
+            f"{tuple(target.shape)}"
         )
-    if hidden.dtype != torch.bool:
-        raise ValueError(f"{name}: the mask must be bool, True = hidden; got {hidden.dtype}")
+    require_mask(f"{name}: the mask", hidden, predicted.shape[:2], means="hidden")
     predicted, target = predicted[hidden], target[hidden]
     if not predicted.isfinite().all() or not target.isfinite().all():
         raise ValueError(f"{name}: a hidden position's prediction or target is not finite")

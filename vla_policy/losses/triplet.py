@@ -58,7 +58,7 @@ class TripletLoss(nn.Module):
             present: True = the sample has both modalities; None = all have.
 
         Raises:
-            ValueError: shapes or dtypes are wrong, the batch is empty, or a value is not finite.
+            ValueError: shapes or dtypes are wrong, the batch is empty, or a present sample is zero or not finite.
         """
         units, present = unit_embeddings({"x": x, "y": y}, present)
         require_labels(labels, x)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vla_policy.encoders import ConvVisionEncoder, InstructionEncoder, WordPooling
 from vla_policy.encoders.vision import Seen
+from vla_policy.losses.contrastive import bounded_scale
 from vla_policy.training.checkpoint import copy_weights
 from vla_policy.training.files import CheckpointError, file_sha256, read_tensors, write_tensors
 
@@ -86,8 +87,12 @@ class DualEncoder(nn.Module):
         return F.normalize(self.image_head(tokens.flatten(1)).float(), dim=-1)
 
     def logits(self, images: Float[Tensor, "b d"], texts: Float[Tensor, "m d"]) -> Float[Tensor, "b m"]:
-        """Returns how surely each text describes each picture: sigmoid of it is a probability."""
-        return self.log_scale.exp() * images @ texts.T + self.bias
+        """Returns s <image, text> + c: the higher, the better they match; s = exp(`log_scale`), at most 100.
+
+        After pretraining with the sigmoid loss, sigmoid of it is the probability that the text describes the picture.
+        InfoNCE compares within a batch: softmax over the texts, or the pictures, is one, and c = `bias` is not learned.
+        """
+        return bounded_scale(self.log_scale) * images @ texts.T + self.bias
 
 
 class DualEncoderEmbedder:
@@ -126,8 +131,6 @@ class DualEncoderEmbedder:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Returns unit vectors of texts."""
-        if not texts:
-            raise ValueError("there are no texts to embed: give at least one")
         words = self._instructions.embed(texts)
         return self._model.encode_texts(words.tokens, words.mask).numpy()
 
@@ -144,7 +147,7 @@ def load_dual_encoder(directory: str | Path) -> DualEncoderEmbedder:
     """Returns the embedder in a directory; nothing in it is ever executed.
 
     Raises:
-        CheckpointError: it is missing, truncated, foreign, or does not fit itself.
+        CheckpointError: it is missing, truncated, changed, foreign, or does not fit itself.
     """
     path = Path(directory) / _FILE
     weights, about = read_tensors(path)

@@ -110,7 +110,15 @@ class FaissIndex(LocalIndex):
 class ExactIndex(FaissIndex):
     """Every vector is compared (faiss Flat): the reference for all others, and fast enough to about 100,000 vectors.
 
-    Args: those of `LocalIndex`.
+    Args:
+        width: numbers per vector.
+        model: fingerprint of the embedding model.
+        location: directory to save to; None for an index that is never saved.
+        attributes: what else to keep.
+
+    Raises:
+        ValueError: the width is under 1, or the model has no name.
+        FileExistsError: there is something at `location`.
 
     Source: faiss, arXiv 2401.08281.
     """
@@ -146,13 +154,17 @@ class IvfIndex(FaissIndex):
     Args:
         width: numbers per vector.
         model: fingerprint of the embedding model.
-        location: directory to save to.
+        location: directory to save to; None for an index that is never saved.
         attributes: what else to keep.
         lists: cells; None = 4 sqrt(n) of the first batch, at most n / 40.
         probes: cells that a search visits.
         storage: of the rows.
 
-    Source: arXiv 1702.08734, 2401.08281 (faiss).
+    Raises:
+        ValueError: an argument is out of range, or the storage is unknown.
+        FileExistsError: there is something at `location`.
+
+    Source: faiss, arXiv 1702.08734 and 2401.08281.
     """
 
     kind = "ivf"
@@ -224,14 +236,18 @@ class HnswIndex(FaissIndex):
     Args:
         width: numbers per vector.
         model: fingerprint of the embedding model.
-        location: directory to save to.
+        location: directory to save to; None for an index that is never saved.
         attributes: what else to keep.
         neighbors: links per row and layer (M).
         build_candidates: rows in view while building (efConstruction).
         search_candidates: rows in view while searching (efSearch); never fewer than k.
         storage: of the rows.
 
-    Source: arXiv 1603.09320.
+    Raises:
+        ValueError: an argument is out of range, or the storage is unknown.
+        FileExistsError: there is something at `location`.
+
+    Source: HNSW, arXiv 1603.09320, as faiss has it, arXiv 2401.08281.
     """
 
     kind = "hnsw"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -43,7 +45,14 @@ class VectorIndex(ABC):
         width: numbers per vector.
         model: fingerprint of the embedding model; vectors of two models must never meet.
         attributes: what else to keep with the index, e.g. which store it was made from.
+
+    Raises:
+        ValueError: the width is under 1, or the model has no name.
+
+    Source: inner products of unit vectors for cosines, as faiss has them, arXiv 2401.08281.
     """
+
+    max_k: ClassVar[int] = sys.maxsize  # hits per query that a search can give
 
     def __init__(self, width: int, model: str, attributes: Mapping[str, str] | None = None) -> None:
         if width < 1:
@@ -94,7 +103,7 @@ class VectorIndex(ABC):
 
         Args:
             queries: (b, width) floating point, finite, not zero.
-            k: hits per query, at least 1.
+            k: hits per query, at least 1; a Milvus server refuses more than `max_k`.
             among: (m,) ids in the index; only they can be found. None = all.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from vla_policy.training.files import file_sha256, sync_directory, write_json
 MANIFEST_NAME = "index.json"
 FORMAT = "vla_policy.index"
 VERSION = 1
+# Files of a save; those that no manifest names are left over from a save that died.
+_OWN_NAME = re.compile(r"(ids-|vectors-|\.index\.json\.)[0-9a-f]{12}(\.npy|\.bin)?")
 _KEYS = {"format", "version", "generation", "kind", "width", "model", "attributes", "options", "count", "files"}
 
 
@@ -35,7 +38,8 @@ class LocalIndex(VectorIndex):
         attributes: what else to keep.
 
     Raises:
-        FileExistsError: there is something at `location`.
+        ValueError: the width is under 1, or the model has no name.
+        FileExistsError: there is something at `location`, other than what a first save that died left behind.
     """
 
     kind: ClassVar[str]
@@ -46,7 +50,7 @@ class LocalIndex(VectorIndex):
         super().__init__(width, model, attributes)
         self.location = None if location is None else Path(location)
         place = self.location
-        if place is not None and place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        if place is not None and place.exists() and not (place.is_dir() and _is_free(place)):
             raise FileExistsError(f"{place} already exists: open the index there, or choose another path")
         self.is_read_only = False
         self._generation = ""
@@ -106,7 +110,7 @@ class LocalIndex(VectorIndex):
         sync_directory(self.location)
         self._generation = generation
         for path in self.location.iterdir():
-            if path.name not in (MANIFEST_NAME, *manifest["files"]) and path.name.startswith(_OWN_NAMES):
+            if path.name not in manifest["files"] and _OWN_NAME.fullmatch(path.name):
                 path.unlink()
 
     def close(self) -> None:
@@ -210,9 +214,6 @@ class LocalIndex(VectorIndex):
     def _read(self, path: Path, memory_map: bool) -> None: ...
 
 
-_OWN_NAMES = ("ids-", "vectors-", f".{MANIFEST_NAME}.")
-
-
 def read_manifest(directory: Path) -> dict[str, Any]:
     """Returns what an index says about itself.
 
@@ -234,6 +235,11 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if set(manifest) != _KEYS:
         raise IndexFormatError(f"{path} must have the keys {sorted(_KEYS)}; got {sorted(manifest)}")
     return manifest
+
+
+def _is_free(directory: Path) -> bool:
+    """Whether a directory holds nothing, or only what a first save that died left behind."""
+    return all(_OWN_NAME.fullmatch(path.name) for path in directory.iterdir())
 
 
 def _generation_of(directory: Path) -> str:

@@ -47,8 +47,11 @@ def recall_at_k(ranked: Bool[np.ndarray, "q n"], k: int) -> float:
     """Returns the share of queries with at least one relevant item among the first k: Recall@K with many positives.
 
     Args:
-        ranked: of `ranked_relevance`, at least k ranks.
-        k: at least 1.
+        ranked: of `ranked_relevance`: row by row, best first, True = relevant.
+        k: 1 .. n.
+
+    Raises:
+        ValueError: there is no query, or k is out of range.
 
     Source: the convention of CLIP (arXiv 2103.00020) and of captions with several references.
     """

@@ -36,10 +36,17 @@ class MilvusIndex(VectorIndex):
         token: of the cluster, ``user:password``.
 
     Raises:
+        ValueError: the width is under 1, the model has no name, or the collection's name has other characters than
+            letters, digits and ``_``.
         FileExistsError: the database already has the collection.
+        ModuleNotFoundError: pymilvus is not installed.
+
+    Source: Milvus, Wang et al., SIGMOD 2021 (doi 10.1145/3448016.3457550), with the index that it chooses itself
+    (AUTOINDEX).
     """
 
     kind = "milvus"
+    max_k = 16_384  # of a server, unless it was configured otherwise: topk in https://milvus.io/docs/limitations.md
 
     def __init__(
         self,
@@ -100,6 +107,10 @@ class MilvusIndex(VectorIndex):
     def close(self) -> None:
         """Ends the connection; the embedded database may then be opened by another process."""
         self._client.close()
+
+    def drop(self) -> None:
+        """Removes the collection from the database, with all that is in it."""
+        self._client.drop_collection(self._collection)
 
     def _create(self) -> None:
         from pymilvus import DataType

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ LOCAL_INDEXES: dict[str, type[LocalIndex]] = {
     index.kind: index for index in (ExactIndex, ShortlistIndex, IvfIndex, HnswIndex)
 }
 INDEXES: dict[str, type[LocalIndex] | type[MilvusIndex]] = {**LOCAL_INDEXES, MilvusIndex.kind: MilvusIndex}
+_OF_EVERY_KIND = ("width", "model", "location", "attributes")
 
 
 def create_index(
@@ -39,7 +41,7 @@ def create_index(
         options: of the kind, e.g. ``storage="int8"``.
 
     Raises:
-        ValueError: the kind is unknown, or the location does not suit it.
+        ValueError: the kind is unknown, the location does not suit it, or it does not have an option.
         FileExistsError: there is something at the location.
     """
     if kind not in INDEXES:
@@ -48,6 +50,12 @@ def create_index(
         raise ValueError(
             f"milvus lives in a .db file or at a URI, the others in a directory; got {kind} and {location}"
         )
+    known = [name for name in inspect.signature(INDEXES[kind]).parameters if name not in _OF_EVERY_KIND]
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f"index {kind!r} has no option {name!r}; it has: {', '.join(known) or 'none'}{nearest(name, known)}"
+            )
     return INDEXES[kind](width, model, location=location, attributes=attributes, **options)
 
 

@@ -110,22 +110,30 @@ class FrameSearch:
     ) -> tuple[EpisodeHit, ...]:
         """Returns at most `count` episodes, ranked by their best frame.
 
+        Looks at no more than the best `max_k` frames of the index, which limits Milvus alone (16,384): where these are
+        of fewer episodes, fewer are returned.
+
         Args:
             query: a sentence or an uint8 RGB picture.
             count: episodes, at least 1.
             frames_per_episode: frames to show of each, at least 1.
+
+        Raises:
+            ValueError: `count` or `frames_per_episode` is under 1, the query does not suit the embedder, or the index
+                is empty.
         """
         if count < 1 or frames_per_episode < 1:
             raise ValueError(f"episodes and frames to return are at least 1; got {count} and {frames_per_episode}")
-        k = 8 * count
+        most = self._index.max_k
+        k = min(8 * count, most)
         while True:
             by_episode: dict[int, list[FrameHit]] = {}
             for hit in self.frames(query, k):
                 by_episode.setdefault(hit.episode, []).append(hit)
             # Neighbouring frames look alike: one episode may fill the first ranks, so look further until enough differ.
-            if len(by_episode) >= count or k >= len(self._index):
+            if len(by_episode) >= count or k >= min(len(self._index), most):
                 break
-            k *= 4
+            k = min(4 * k, most)
         best = list(by_episode.items())[:count]
         return tuple(EpisodeHit(episode, tuple(frames[:frames_per_episode])) for episode, frames in best)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,18 +32,33 @@ class ShortlistIndex(LocalIndex):
     rows lie in the k groups with the highest maxima. What can be missed is a row that bf16 rounding (2^-9 of the score)
     pushes behind k + 32 groups. On a processor without bf16 instructions the first scores are float32, too, and the
     answer is exact.
+
+    Args:
+        width: numbers per vector.
+        model: fingerprint of the embedding model.
+        location: directory to save to; None for an index that is never saved.
+        attributes: what else to keep.
+
+    Raises:
+        ValueError: the width is under 1, or the model has no name.
+        FileExistsError: there is something at `location`.
+
+    Source: the maxima of groups are the partial reduction of TPU-KNN, arXiv 2206.14286, which then ranks the maxima
+    alone; here all rows of the best groups are ranked, so that no row is lost to a better one of its group.
     """
 
     kind = "shortlist"
 
-    def __init__(self, width: int, model: str, **location: object) -> None:
-        super().__init__(width, model, **location)  # pyright: ignore[reportArgumentType]
+    def __init__(
+        self, width: int, model: str, *, location: str | Path | None = None, attributes: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(width, model, location=location, attributes=attributes)
         self._set(torch.empty(0, width))
 
     @property
     def size_bytes(self) -> int:
         """Memory of the rows in float32, and in bf16 where that is used."""
-        return self._rows * self.width * (6 if self._coarse.dtype == torch.bfloat16 else 4)
+        return self._rows * self.width * (6 if multiplies_bf16() else 4)
 
     @property
     def _rows(self) -> int:
@@ -68,11 +84,12 @@ class ShortlistIndex(LocalIndex):
         return scores, positions
 
     def _find_batch(self, queries: Tensor, k: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
-        coarse = queries.to(self._coarse.dtype)
+        coarse = self._coarse_rows()
+        coarse_queries = queries.to(coarse.dtype)
         maxima, first_rows, strides = [], [], []
-        for start in range(0, len(self._coarse), _BLOCK_ROWS):
-            block = self._coarse[start : start + _BLOCK_ROWS]
-            scores = coarse @ block.T
+        for start in range(0, len(coarse), _BLOCK_ROWS):
+            block = coarse[start : start + _BLOCK_ROWS]
+            scores = coarse_queries @ block.T
             if allowed is not None:
                 scores.masked_fill_(~allowed[start : start + len(block)], -torch.inf)
             groups = -(-len(block) // _GROUP)
@@ -82,7 +99,7 @@ class ShortlistIndex(LocalIndex):
             maxima.append(scores.unflatten(1, (_GROUP, groups)).amax(dim=1))
             first_rows.append(torch.arange(start, start + groups))
             strides.append(torch.full((groups,), groups))
-        spare = _SPARE_GROUPS if self._coarse.dtype == torch.bfloat16 else 0
+        spare = _SPARE_GROUPS if coarse.dtype == torch.bfloat16 else 0
         best = torch.cat(maxima, dim=1).topk(min(k + spare, sum(map(len, strides))), sorted=False).indices
         rows = torch.cat(first_rows)[best][..., None] + torch.cat(strides)[best][..., None] * torch.arange(_GROUP)
         ends = (rows[..., :1] // _BLOCK_ROWS + 1).mul(_BLOCK_ROWS).clamp(max=len(self._exact))
@@ -109,5 +126,11 @@ class ShortlistIndex(LocalIndex):
 
     def _set(self, exact: Float32[Tensor, "n d"]) -> None:
         self._exact = exact
-        self._coarse = exact.bfloat16() if multiplies_bf16() else exact
+        self._coarse: Tensor | None = None
         self._pending: list[Tensor] = []
+
+    def _coarse_rows(self) -> Tensor:
+        """Returns the rows for the first scores, copied when they are first asked for: opening reads no rows."""
+        if self._coarse is None:
+            self._coarse = self._exact.bfloat16() if multiplies_bf16() else self._exact
+        return self._coarse

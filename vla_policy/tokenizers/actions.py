@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from vla_policy.checks import require_mask
+
 _LEAST_WIDTH = 1e-3  # a dimension that never moves must not be divided by 0
 
 
 class UndecodableTokens(ValueError):
-    """Token ids that stand for nothing: out of range, or of another number than a chunk or image has."""
+    """Token ids that stand for nothing: out of range, of another number than a chunk or image has, or no whole text."""
 
 
 @runtime_checkable
@@ -149,13 +151,12 @@ def valid_rows(ids: Tensor, mask: Tensor | None, vocab_size: int) -> list[list[i
         UndecodableTokens: an id is out of range.
         ValueError: shapes or dtypes are wrong.
     """
-    is_mask = mask is None or (mask.dtype == torch.bool and mask.shape == ids.shape)
-    if ids.dim() != 2 or ids.dtype != torch.int64 or not is_mask:
-        got = f"{ids.dtype} {tuple(ids.shape)} and {None if mask is None else (mask.dtype, tuple(mask.shape))}"
-        raise ValueError(f"ids must be int64 (b, l) with a bool mask of that shape or none; got {got}")
-    masks = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-    rows = [row[valid].tolist() for row, valid in zip(ids.cpu(), masks.cpu(), strict=True)]
+    if ids.dim() != 2 or ids.dtype != torch.int64:
+        raise ValueError(f"ids must be int64 (b, l); got {ids.dtype} {tuple(ids.shape)}")
+    mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    require_mask("the mask of the ids", mask, ids.shape)
+    rows = [row[valid].tolist() for row, valid in zip(ids.cpu(), mask.cpu(), strict=True)]
     wrong = [number for row in rows for number in row if not 0 <= number < vocab_size]
     if wrong:
-        raise UndecodableTokens(f"ids must be 0 .. {vocab_size - 1}; got {wrong[0]}")
+        raise UndecodableTokens(f"ids must be 0 .. {vocab_size - 1}; got {wrong[0]}: another tokenizer's?")
     return rows

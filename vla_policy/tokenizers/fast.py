@@ -123,7 +123,10 @@ class FASTTokenizer:
         return ids.to(actions.device), (torch.arange(ids.shape[1]) < lengths[:, None]).to(actions.device)
 
     def decode(self, ids: Int64[Tensor, "b l"], mask: Bool[Tensor, "b l"] | None = None) -> Float[Tensor, "b k a"]:
-        """Returns the chunks, float32; a decoded action may exceed the range by `error_bound`.
+        """Returns the chunks, float32.
+
+        From ids that `encode` made, an action exceeds the range by `error_bound` at most. Other ids that spell a chunk,
+        such as a model's, decode too, and may go far beyond it: clip what is executed.
 
         Raises:
             UndecodableTokens: an id is out of range, or a chunk's ids spell another number of coefficients than k * a.

@@ -97,6 +97,16 @@ class ImageTokenizer(nn.Module):
         """Ids are 0 .. vocab_size - 1."""
         return self.quantizer.vocab_size
 
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the rows and columns of ids of an image of the size (height, width) in pixels.
+
+        Raises:
+            ValueError: the sides are no multiples of 8.
+        """
+        if min(size) < PATCH or size[0] % PATCH or size[1] % PATCH:
+            raise ValueError(f"the sides of an image must be multiples of {PATCH}, in pixels; got {size}")
+        return size[0] // PATCH, size[1] // PATCH
+
     def encode(self, images: UInt8[Tensor, "b h w c"]) -> Int64[Tensor, "b n"]:
         """Returns one id per patch, row by row, n = h * w / 64.
 
@@ -114,8 +124,9 @@ class ImageTokenizer(nn.Module):
 
         Raises:
             UndecodableTokens: an id is out of range, or n is not that of the size.
+            ValueError: see `grid`.
         """
-        rows, columns = size[0] // PATCH, size[1] // PATCH
+        rows, columns = self.grid(size)
         if ids.dim() != 2 or ids.shape[1] != rows * columns:
             raise UndecodableTokens(f"an image of {size} has {rows * columns} ids; got {tuple(ids.shape)}")
         if not ((ids >= 0) & (ids < self.vocab_size)).all():
@@ -145,7 +156,7 @@ class ImageTokenizer(nn.Module):
         """Returns the tokenizer that `save` wrote, in evaluation mode, without gradients.
 
         Raises:
-            CheckpointError: the file is missing, truncated, or holds something else.
+            CheckpointError: the file is missing, truncated, changed, or holds something else.
         """
         tensors, metadata = read_tensors(Path(path))
         if set(metadata) != {"levels", "width"}:

@@ -11,6 +11,9 @@ from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
+from vla_policy.config import require_sequence
+from vla_policy.tokenizers.actions import UndecodableTokens, valid_rows
+
 PAD = "<pad>"
 END = "<end>"
 _SMALLEST = 256 + 2  # every byte, padding and end
@@ -25,7 +28,7 @@ class TextTokenizer:
         tokenizer: from the `tokenizers` library, as `train` and `load` make it.
 
     Raises:
-        ValueError: another tokenizer, without padding and end in their places.
+        ValueError: another tokenizer, not byte-level or without padding and end in their places.
 
     Source: byte-level byte-pair encoding, arXiv 1508.07909, as in GPT-2; the `tokenizers` library.
     """
@@ -36,6 +39,7 @@ class TextTokenizer:
         if pad != 0 or end != 1:
             raise ValueError(f"a text tokenizer has {PAD} at 0 and {END} at 1; got {pad} and {end}")
         self._pad, self._end = 0, 1
+        self._bytes = _spelled_bytes(tokenizer)
         tokenizer.encode_special_tokens = True  # a text may say "<end>" like any other word
 
     @classmethod
@@ -102,8 +106,7 @@ class TextTokenizer:
         Raises:
             ValueError: there is no text, one is empty, or one is longer than `max_tokens`, its end included.
         """
-        if isinstance(texts, str) or not texts:
-            raise ValueError(f"texts must be a sequence of at least one; got {texts!r}")
+        require_sequence("texts", texts)
         rows: list[list[int]] = []
         for text in texts:
             if not text.strip():
@@ -117,16 +120,45 @@ class TextTokenizer:
         return ids, torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
 
     def decode(self, ids: Int64[Tensor, "b l"]) -> list[str]:
-        """Returns the texts, each up to its end.
+        """Returns the texts, without their ends and padding; a text without an end is decoded as far as it goes.
 
         Raises:
-            ValueError: an id is out of range.
+            UndecodableTokens: an id is out of range, an end or padding stands inside a text, or the bytes are no UTF-8,
+                such as half a character.
+            ValueError: the ids are not int64 (b, l).
         """
-        texts: list[str] = []
-        for row in ids.tolist():
-            wrong = [number for number in row if not 0 <= number < self.vocab_size]
-            if wrong:
-                raise ValueError(f"token ids must be 0 .. {self.vocab_size - 1}; got {wrong[0]}: another tokenizer's?")
-            ended = row[: row.index(self._end)] if self._end in row else row
-            texts.append(self._tokenizer.decode([number for number in ended if number != self._pad]))
-        return texts
+        return [self._decode(row) for row in valid_rows(ids, None, self.vocab_size)]
+
+    def _decode(self, row: list[int]) -> str:
+        while row and row[-1] == self._pad:
+            row.pop()
+        if row and row[-1] == self._end:
+            row.pop()
+        wrong = [place for place, number in enumerate(row) if number in (self._pad, self._end)]
+        if wrong:
+            name = PAD if row[wrong[0]] == self._pad else END
+            raise UndecodableTokens(
+                f"a text has {END} once, then {PAD} alone; got {name} at {wrong[0]} of {len(row)} ids"
+            )
+        try:
+            return b"".join(self._bytes[number] for number in row).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UndecodableTokens(f"the ids of a text must spell whole characters of UTF-8: {error}") from None
+
+
+def _spelled_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """Returns the bytes that each id stands for, the special ones included.
+
+    Raises:
+        ValueError: a token has a letter that stands for no byte.
+    """
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # As in GPT-2: a printable byte is its own letter, the others have those from 256 on, in their order.
+    printable = {letter: ord(letter) for letter in letters if ord(letter) < 256}
+    others = sorted(set(range(256)) - set(printable.values()))
+    byte_of = printable | dict(zip(letters[len(printable) :], others, strict=True))
+    tokens = [tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size())]
+    foreign = [token for token in tokens if not set(token) <= byte_of.keys()]
+    if foreign:
+        raise ValueError(f"a text tokenizer is byte-level: each letter is one of GPT-2's 256; got {foreign[0]!r}")
+    return [bytes(byte_of[letter] for letter in token) for token in tokens]

@@ -34,6 +34,7 @@ class ImageTokens(Protocol):
 
     @property
     def vocab_size(self) -> int: ...  # noqa: D102
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]: ...  # noqa: D102
     def encode(self, images: Tensor) -> Tensor: ...  # noqa: D102
     def decode(self, ids: Tensor, size: tuple[int, int]) -> Tensor: ...  # noqa: D102
 
@@ -66,6 +67,9 @@ class VLATokenizer:
         image_size: (height, width) in pixels of every image.
         max_text_tokens: most ids of a text.
 
+    Raises:
+        ValueError: the image tokenizer cannot take images of this size.
+
     Source: actions as tokens beside those of words, RT-2, arXiv 2307.15818; one id space for all, 2206.08916.
     """
 
@@ -78,6 +82,7 @@ class VLATokenizer:
         image_size: tuple[int, int],
         max_text_tokens: int = 77,
     ) -> None:
+        image.grid(image_size)  # refuses a size that it cannot take
         self.text, self.image, self.action = text, image, action
         self.image_size = image_size
         self.max_text_tokens = max_text_tokens
@@ -109,7 +114,7 @@ class VLATokenizer:
 
         Raises:
             UndecodableTokens: an id is out of range or not of the modality that it stands in, a modality comes twice or
-                is cut short, or the end is missing.
+                is cut short, a text is no whole one (see `TextTokenizer.decode`), or the end is missing.
             ValueError: the ids are not (b, l).
         """
         if ids.dim() != 2:

@@ -19,6 +19,8 @@ class MultimodalAugmentation:
     """Modality dropout per sample, Gaussian noise on word vectors and state, changes of pictures and words.
 
     A sample loses at most one camera, and only where there are several. What is switched off draws no random number.
+    Actions stay as they were demonstrated: they are the labels, and noise in what a robot does belongs into collecting
+    (`vla collect --noise-std`), where the demonstrator can answer it.
 
     Args:
         config: rates and noise levels.

@@ -8,12 +8,14 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from vla_policy.config import nearest
+from vla_policy.config import nearest, require_choice
 from vla_policy.training.files import CheckpointError, file_sha256, write_json
 
 _INDEX_NAME = "index.json"
+_Best = Literal["lowest", "highest"]
+_Which = Literal["newest", "best"]
 
 
 class CheckpointManager:
@@ -29,7 +31,7 @@ class CheckpointManager:
         best_is: which value of it.
 
     Raises:
-        ValueError: `keep` is less than 1.
+        ValueError: `keep` is less than 1, or `best_is` another word.
     """
 
     def __init__(
@@ -37,10 +39,11 @@ class CheckpointManager:
         run_directory: str | Path,
         keep: int = 2,
         best_by: str = "loss",
-        best_is: Literal["lowest", "highest"] = "lowest",
+        best_is: _Best = "lowest",
     ) -> None:
         if keep < 1:
             raise ValueError(f"at least 1 checkpoint must be kept; got {keep}")
+        require_choice("best_is", best_is, get_args(_Best))
         self.run_directory = Path(run_directory)
         self.keep = keep
         self.best_by = best_by
@@ -91,12 +94,14 @@ class CheckpointManager:
                 shutil.rmtree(path)
         return directory
 
-    def verified(self, which: Literal["newest", "best"] = "newest") -> Path:
+    def verified(self, which: _Which = "newest") -> Path:
         """Returns the directory of the newest or best checkpoint, whose files are what was saved.
 
         Raises:
             CheckpointError: there is none, or a file is missing or was changed.
+            ValueError: `which` is another word.
         """
+        require_choice("which", which, get_args(_Which))
         link = self.newest if which == "newest" else self.best
         if not link.is_dir():
             raise CheckpointError(f"{self.run_directory} has no {which} checkpoint: {link} is missing")

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
+from vla_policy.checks import require_mask, require_tensor
 from vla_policy.config import ModelConfig
 from vla_policy.embodiment import Embodiment
 from vla_policy.encoders import (
@@ -26,6 +27,7 @@ from vla_policy.tokenizers import ActionTokenizer
 from vla_policy.types import Observation, TokenGroup
 from vla_policy.vla.heads import FlowHead, build_head
 from vla_policy.vla.heads.guidance import Guide
+from vla_policy.vla.inputs import require_observation
 from vla_policy.vla.normalize import Normalization, Normalizer
 
 STATE = "state"
@@ -114,7 +116,8 @@ class VLAModel(nn.Module):
         """Returns the fused tokens of an observation.
 
         Raises:
-            ValueError: cameras are missing or unknown, or the history is not one observation long.
+            ValueError: the batch is empty, cameras are missing or unknown, a shape or dtype is wrong, or the history is
+                not one observation long. Values are not looked at: `Policy` refuses those that are not finite.
         """
         return self._encode(observation)[0]
 
@@ -123,6 +126,9 @@ class VLAModel(nn.Module):
 
         (x, y) are shares of the picture's width and height from its top left corner, of the shifted picture where it is
         shifted. Where landmarks were taught, the first heatmaps are theirs.
+
+        Raises:
+            ValueError: as of `encode`.
         """
         heatmaps = self._encode(observation)[2]
         return {name: expected_landmarks(heatmaps[name][0], size) for name, size in self.embodiment.cameras.items()}
@@ -140,7 +146,7 @@ class VLAModel(nn.Module):
 
         Args:
             observation: raw; the state is needed even where it is masked, as the target of the auxiliary head.
-            actions: absolute, SI units.
+            actions: absolute, SI units, float32 (b, chunk_size, a).
             action_mask: True = valid step.
             generator: source of the head's randomness.
             landmarks: camera -> (x, y) of at most `keypoints` things in its pictures, see `landmark_loss`.
@@ -148,13 +154,18 @@ class VLAModel(nn.Module):
 
         Returns:
             The sum, and ``action`` (of the head), ``state`` (L1 of the state predicted from the cameras) and, where
-            there are landmarks, ``landmarks``.
+            there are landmarks, ``landmarks``. Not-a-number in a state or an action is in the sum, too, where
+            `MultimodalTrainer` stops.
 
         Raises:
-            ValueError: landmarks are of an unknown camera, or more than heatmaps.
+            ValueError: the observation is wrong as of `encode`, a shape or dtype is, or landmarks are of an unknown
+                camera, or more than heatmaps.
         """
         fused, predicted, heatmaps = self._encode(observation)
-        state = observation.state[:, -1]
+        state, batch = observation.state[:, -1], len(observation.state)
+        shape = (batch, self.config.chunk_size, len(self.embodiment.action))
+        require_tensor("the actions (batch, steps, values)", actions, torch.float32, shape)
+        require_mask("the mask of the actions", action_mask, shape[:2])
         action = self.head.loss(fused, self.normalizer.actions(actions, state), action_mask, generator)
         state_error = (predicted - self.normalizer.state(state)).abs().mean()
         loss = action + self.config.state_loss_weight * state_error
@@ -164,6 +175,8 @@ class VLAModel(nn.Module):
             for name, places in landmarks.items():
                 if name not in self.cameras:
                     raise ValueError(f"landmarks are of {name!r}; the cameras are {', '.join(self.cameras)}")
+                what = f"the landmarks of {name!r} (batch, things, x and y)"
+                require_tensor(what, places, torch.float32, (batch, *places.shape[1:2], 2))
                 seen, shift = observation.image_mask[name][:, -1], observation.image_shift.get(name)
                 shift = None if shift is None else shift[seen]
                 errors.append(landmark_loss(heatmaps[name], places[seen], self.embodiment.cameras[name], shift))
@@ -184,14 +197,21 @@ class VLAModel(nn.Module):
             noise: standard normal, where the head starts from; None: drawn from torch's generator.
             guide: actions to continue, absolute, SI units. A flow is guided towards them while it denoises; the answer
                 A of any other head, which there is nothing in to guide, is blended with them afterwards, A + W (Y - A).
+
+        Raises:
+            ValueError: the observation is wrong as of `encode`, or another shape or dtype is.
         """
         fused, predicted, _ = self._encode(observation)
+        shape = (len(observation.state), *self.head.noise_shape)
         if noise is None:
-            noise = torch.randn(fused.tokens.shape[0], *self.head.noise_shape, device=fused.tokens.device)
+            noise = torch.randn(shape, device=fused.tokens.device)
+        require_tensor("the noise (batch, steps, values)", noise, torch.float32, shape)
         known = observation.state_mask[:, -1:]
         state = torch.where(known, observation.state[:, -1], self.normalizer.raw_state(predicted))
         if guide is None:
             return self.normalizer.raw_actions(self.head.sample(fused, noise), state)
+        require_tensor("the actions of the guide (batch, steps, values)", guide.actions, torch.float32, shape)
+        require_tensor("the weights of the guide (steps)", guide.weights, torch.float32, shape[1:2])
         guide = Guide(self.normalizer.actions(guide.actions, state), guide.weights)
         if isinstance(self.head, FlowHead):
             normalized = self.head.sample(fused, noise, guide)
@@ -204,7 +224,7 @@ class VLAModel(nn.Module):
         self, observation: Observation
     ) -> tuple[TokenGroup, Float[Tensor, "b s"], dict[str, tuple[Float[Tensor, "m k _ _"], ...]]]:
         """Returns the fused tokens, the normalised state predicted from the cameras, the heatmaps of seen pictures."""
-        self._require_fits(observation)
+        require_observation(observation, self.embodiment, len(self.normalization.instruction_mean))
         # Masked values are replaced before the encoders: what they hold, even not-a-number, reaches no gradient.
         state = torch.where(observation.state_mask[..., None], observation.state, self.normalizer.state_mean)
         words, spoken = self._words(observation)
@@ -254,17 +274,6 @@ class VLAModel(nn.Module):
         mask, vectors = mask[:, :longest], observation.instruction[:, :longest]
         vectors = torch.where(mask[..., None], vectors, self.normalizer.instruction_mean)
         return self.normalizer.instruction(vectors), mask
-
-    def _require_fits(self, observation: Observation) -> None:
-        expected = sorted(self.cameras)
-        for what, names in (("images", observation.images), ("image masks", observation.image_mask)):
-            if sorted(names) != expected:
-                raise ValueError(f"the model has the cameras {expected}; the observation has {what} of {sorted(names)}")
-        for what, tensor in (("state", observation.state), *observation.images.items()):
-            if tensor.shape[1] != 1:
-                raise ValueError(
-                    f"the model sees one observation at a time; {what} has the shape {tuple(tensor.shape)}"
-                )
 
 
 def _scatter(rows: Tensor, where: Bool[Tensor, " b"]) -> Tensor:

@@ -116,7 +116,7 @@ def test_a_batch_gives_what_each_sample_gives_alone() -> None:
         ({"max_iterations": 0}, "max_iterations must be at least 1"),
         (
             {"source_mask": torch.ones(2, 4, dtype=torch.bool)},
-            r"source_mask must have the shape \(2, 3\).*got \(2, 4\)",
+            r"source_mask must be bool \(True = valid\) of shape \(2, 3\); got torch.bool \(2, 4\)",
         ),
         ({"target_mask": torch.ones(2, 4)}, "target_mask must be bool"),
         ({"source_weights": -torch.ones(2, 3)}, "source_weights must be finite and at least 0"),

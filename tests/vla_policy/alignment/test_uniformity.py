@@ -48,5 +48,18 @@ def test_bad_embeddings_are_named() -> None:
         alignment(torch.randn(2, 3), torch.randn(3, 3))
     with pytest.raises(ValueError, match="must be finite"):
         uniformity(torch.tensor([[1.0, torch.nan], [0.0, 1.0]]))
+    holed = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    for measure in (
+        lambda: uniformity(holed),
+        lambda: alignment(holed, holed + 1),
+        lambda: alignment(holed + 1, holed),
+    ):
+        with pytest.raises(ValueError, match=r"not zero; number 1 has the length 0\.0: leave absent samples out"):
+            measure()
+    for value in (0.0, -2.0, math.nan):
+        with pytest.raises(ValueError, match="t must be over 0; got"):
+            uniformity(torch.eye(3), value)
+        with pytest.raises(ValueError, match="power of the distance must be over 0; got"):
+            alignment(torch.eye(3), torch.eye(3), value)
     with pytest.raises(ValueError, match=r"b at least 1; got torch.float32 \(0, 3\)"):
         alignment(torch.randn(0, 3), torch.randn(0, 3))

@@ -123,10 +123,16 @@ def test_heads_must_divide(arguments: dict[str, int], message: str) -> None:
 def test_shapes_and_dtypes_are_named() -> None:
     attention = CrossAttention(16, 2, context_width=8)
     queries, context = torch.zeros(2, 3, 16), torch.zeros(2, 4, 8)
-    with pytest.raises(ValueError, match=r"queries must be \(batch, tokens, 16\); got \(2, 4, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"queries must be float \(batch, tokens, 16\), .*; got torch.float32 \(2, 4, 8\)"
+    ):
         attention(context, context)
-    with pytest.raises(ValueError, match=r"context must be \(batch, tokens, 8\); got \(2, 3, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"context must be float \(batch, tokens, 8\), .*; got torch.float32 \(2, 3, 16\)"
+    ):
         attention(queries, queries)
+    with pytest.raises(ValueError, match=r"queries must be float .*batch at least 1; got torch.float32 \(0, 3, 16\)"):
+        attention(queries[:0], context[:0])
     with pytest.raises(ValueError, match="one batch size; got 2 and 1"):
         attention(queries, context[:1])
     with pytest.raises(ValueError, match=r"bool .* \(2, 4\) or \(2, 3, 4\); got torch.bool \(2, 3\)"):

@@ -46,14 +46,16 @@ def test_each_side_informs_the_other(layer: nn.Module, pair: Pair) -> None:
     assert (layer(first.flip(-1), second)[1] - before[1]).abs().amax(dim=-1).min() > 1e-4
 
 
-def test_a_masked_token_leaks_nothing(layer: nn.Module, pair: Pair) -> None:
-    first, second = pair
-    mask = torch.arange(5).expand(2, 5) != 1
-    changed = second.clone()
-    changed[:, 1] = 100.0
-    a, b = (layer(first, x, None, mask) for x in (second, changed))
-    assert torch.equal(a[0], b[0])
-    assert torch.equal(a[1][mask], b[1][mask])
+@pytest.mark.parametrize("held", [100.0, torch.nan])
+def test_what_a_masked_token_holds_reaches_nothing(layer: nn.Module, pair: Pair, held: float) -> None:
+    masks = torch.arange(3).expand(2, 3) != 2, torch.arange(5).expand(2, 5) != 1
+    others = [torch.where(mask[..., None], x, held).requires_grad_() for x, mask in zip(pair, masks, strict=True)]
+    a, b = layer(*pair, *masks), layer(*others, *masks)
+    assert all(torch.equal(x[mask], y[mask]) for x, y, mask in zip(a, b, masks, strict=True))
+    sum(x[mask].square().sum() for x, mask in zip(b, masks, strict=True)).backward()
+    for x in (*others, *layer.parameters()):
+        assert x.grad is not None and x.grad.isfinite().all()
+    assert not any(x.grad[~mask].any() for x, mask in zip(others, masks, strict=True))  # pyright: ignore
 
 
 def test_a_side_without_a_valid_token_is_finite(layer: nn.Module, pair: Pair) -> None:
@@ -76,7 +78,7 @@ def test_weights_are_returned_on_request_and_change_nothing(layer: nn.Module, pa
     torch.testing.assert_close((first, second), plain)
     if isinstance(layer, ChannelAttention):
         torch.testing.assert_close(weights[0][:, None] * pair[0], first)
-        torch.testing.assert_close(weights[1][:, None] * pair[1], second)
+        torch.testing.assert_close(weights[1][:, None] * pair[1] * mask[..., None], second)
         return
     assert [tuple(given.shape[-4:]) for given in weights] == [(2, 2, 3, 5), (2, 2, 5, 3)]
     assert (weights[0][..., 1] == 0).all()
@@ -122,7 +124,9 @@ def test_channel_attention_starts_as_the_identity_and_scales_whole_channels() ->
 
 @pytest.mark.usefixtures("unchecked")
 def test_channel_attention_names_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match=r"first side must be \(batch, tokens, 8\); got \(2, 3, 12\)"):
+    with pytest.raises(
+        ValueError, match=r"first side must be float \(batch, tokens, 8\), .*; got torch.float32 \(2, 3, 12\)"
+    ):
         ChannelAttention(8, 12)(torch.zeros(2, 3, 12), torch.zeros(2, 3, 12))
     with pytest.raises(ValueError, match=r"reduction of 20 channels must be 1 \.\. 20; got 0"):
         ChannelAttention(8, 12, reduction=0)
@@ -139,5 +143,7 @@ def test_a_side_without_tokens_tells_the_other_nothing() -> None:
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["bidirectional", "co-attention"])
 def test_another_width_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=r"block's context must be \(batch, tokens, 16\); got \(2, 5, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"second side must be float \(batch, tokens, 16\), .*; got torch.float32 \(2, 5, 8\)"
+    ):
         LAYERS[name]()(torch.zeros(2, 3, 16), torch.zeros(2, 5, 8))

@@ -15,10 +15,11 @@ from vla_datasets.schema import Episode
 from vla_datasets.store import DemonstrationStore
 from vla_policy.cli import main
 from vla_policy.embodiment import Embodiment
-from vla_policy.inference import similarity
+from vla_policy.inference import fused_similarity, inputs_at, similarity
 from vla_policy.retrieval.dual_encoder import DualEncoder, DualEncoderConfig, load_dual_encoder, save_dual_encoder
 from vla_policy.training.checkpoint import save_checkpoint
 from vla_policy.vla.model import VLAModel
+from vla_policy.vla.policy import Policy
 
 LENGTH = 6
 
@@ -76,6 +77,17 @@ def test_similarity_ranks_in_both_directions(ask: Callable[..., str], embedder: 
     assert all(alone.count(text) == 3 for text in texts), "once as a query, and a match of both others"
 
 
+def test_pairs_are_ranked_with_one_side_missing(ask: Callable[..., str], embedder: Path, pictures: list[str]) -> None:
+    pairs = ((pictures[0], "a red square"), ("", "a green square"), (pictures[1], ""))
+    flat = [part for pair in pairs for part in pair]
+    said = ask("similarity", "--embedder", str(embedder), "--texts", "a blue square", "--pairs", *flat)
+    images = [cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB) for path in pictures]  # pyright: ignore
+    items = [(images[0], "a red square"), (None, "a green square"), (images[1], None)]
+    scores = similarity(load_dual_encoder(embedder), ["a blue square"], items)[0]
+    for name, score in zip((f"{pictures[0]} + a red square", "a green square", pictures[1]), scores, strict=True):
+        assert said.count(name) == 2 and said.count(f"{score:.3f}") >= 2, "in both directions"
+
+
 def test_classify_names_the_best_class(ask: Callable[..., str], embedder: Path, pictures: list[str]) -> None:
     classes = ["red square", "blue circle"]
     said = ask("classify", *pictures, "--embedder", str(embedder), "--classes", *classes, "--prompts", "a {}", "the {}")
@@ -127,6 +139,40 @@ def test_predict_an_episode_or_a_frame(ask: Callable[..., str], store: Path, che
     assert said.count("[rad]") == 2 and "[1]" in said
     assert "frame 4" in said and "0.5 s" in said and "0.8 s" in said  # a chunk of 4 beyond the end of 6 frames
     assert not (tmp_path / "a.svg").exists()
+
+
+@pytest.mark.parametrize("missing", [(), ("front", "instruction")])
+def test_moments_are_compared_as_the_policy_fuses_them(
+    ask: Callable[..., str], store: Path, checkpoint: Path, missing: tuple[str, ...]
+) -> None:
+    frames = ("0:0", "0:5", "0:2")
+    command = ("similarity", "--policy", str(checkpoint), "--data", str(store), "--frames", *frames)
+    said = ask(*command, *(("--missing", ", ".join(missing)) if missing else ()))
+    assert ("columns without front, instruction" in " ".join(said.split())) == bool(missing)
+    policy, episode = Policy.load(checkpoint), DemonstrationStore.open(store).read_episode(0)
+    whole, partial = (
+        [policy.encode(*inputs_at(episode, frame, absent)) for frame in (0, 5, 2)] for absent in (set(), set(missing))
+    )
+    for name, row in zip(frames, whole, strict=True):
+        cells = next(line for line in said.splitlines() if line.split()[1:2] == [name]).split()
+        scores = [fused_similarity(row, column).item() for column in partial]
+        assert [cell for cell in cells[2:] if cell[-1].isdigit()] == [f"{score:.3f}" for score in scores]
+
+
+def test_similarity_is_of_items_or_of_moments(
+    refused: Callable[..., str], store: Path, checkpoint: Path, embedder: Path
+) -> None:
+    fused, moments = ("--policy", str(checkpoint)), ("--data", str(store), "--frames", "0:0")
+    ranked = ("--embedder", str(embedder), "--texts", "a", "b")
+    for flags in ((), fused, (*fused, *ranked, *moments), (*fused, *moments, "--texts", "a"), (*ranked, *moments)):
+        assert "give either --embedder with" in refused("similarity", *flags)
+    command = ("similarity", *fused, *moments)
+    assert "--frames are EPISODE:FRAME, both counted from 0, e.g. 0:12; got '-1:2'" in refused(*command, "-1:2")
+    assert "there is no frame 6" in refused(*command, "0:6")
+    assert "there is no episode 1" in refused(*command, "1:0")
+    assert "did you mean 'front'" in refused(*command, "--missing", "frnt")
+    pairs = ("similarity", "--embedder", str(embedder), "--pairs", "", "a red square", "", "")
+    assert "item 1 has neither picture nor text" in refused(*pairs)
 
 
 def test_what_does_not_fit_the_policy_is_refused(

@@ -14,6 +14,7 @@ from vla_datasets.store import DemonstrationStore
 from vla_policy.cli import main
 from vla_policy.embodiment import Embodiment
 from vla_policy.retrieval.dual_encoder import DualEncoder, DualEncoderConfig, save_dual_encoder
+from vla_policy.retrieval.faiss_indexes import HnswIndex
 from vla_policy.retrieval.opening import open_index
 
 LENGTH = 5
@@ -65,6 +66,34 @@ def test_a_store_is_indexed_and_searched(
     assert not re.search(r"(src|href)='(?!data:)", html), "the page needs nothing but itself"
 
 
+def test_the_storage_of_an_index_is_chosen(store: Path, embedder: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    command = ["index", str(store), "--out", str(index), "--embedder", str(embedder), "--kind", "hnsw"]
+    assert main([*command, "--storage", "int8"]) == 0
+    made = open_index(index)
+    assert isinstance(made, HnswIndex)
+    assert made.options["storage"] == "int8"
+
+
+@pytest.mark.parametrize("interrupted", ["dual_encoder.DualEncoderEmbedder.embed_images", "milvus.MilvusIndex.save"])
+def test_a_milvus_index_that_was_not_finished_leaves_room_for_another(
+    store: Path, embedder: Path, tmp_path: Path, interrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    index = str(tmp_path / "index.db")
+    command = ["index", str(store), "--out", index, "--embedder", str(embedder), "--kind", "milvus"]
+    with monkeypatch.context() as patch:
+        patch.setattr(f"vla_policy.retrieval.{interrupted}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            main(command)
+    assert main(command) == 0
+    made = open_index(index)
+    assert len(made) == 12
+    made.close()
+
+
 def test_what_does_not_fit_is_refused(
     store: Path, embedder: Path, body: Embodiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,6 +105,7 @@ def test_what_does_not_fit_is_refused(
     make = ("index", str(store), "--out", index, "--embedder", str(embedder))
     assert "no index at" in refused("search", "anything", "--index", index)
     assert "did you mean 'ivf'" in refused(*make, "--kind", "ifv")
+    assert "index 'exact' has no option 'storage'; it has: none" in refused(*make, "--storage", "int8")
     assert "it has: " in refused(*make, "--camera", "nowhere")
     assert "--every is at least 1" in refused(*make, "--every", "0")
     assert "no vla-zarr store" in refused("index", str(tmp_path / "none"), "--out", index, "--embedder", str(embedder))

@@ -66,9 +66,20 @@ def test_mistakes_are_pointed_at(tmp_path: Path, old: str, new: str, words: list
         assert word in message
 
 
+JOINTS = [f"{part}_joint" for part in ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")]
+LIMIT = "<limit lower='-1' upper='1' velocity='1'/>"
+CHAIN = "".join(
+    f"<joint name='{name}' type='revolute'><parent link='l{i}'/><child link='l{i + 1}'/>{LIMIT}</joint>"
+    for i, name in enumerate(JOINTS)
+)
+TIP = "<joint name='tip' type='fixed'><parent link='l6'/><child link='tool0'/></joint>"
+LINKS = "".join(f"<link name='{name}'/>" for name in (*(f"l{i}" for i in range(7)), "tool0"))
+URDF = f"<robot name='arm'>{LINKS}{CHAIN}{TIP}</robot>"
+
+
 def test_a_description_and_a_workspace_are_read(tmp_path: Path) -> None:
     path = tmp_path / "robot.yaml"
-    (tmp_path / "arm.urdf").touch()
+    (tmp_path / "arm.urdf").write_text(URDF)
     box = "workspace: {link: tool0, lower: {x: -1, y: -1, z: 0}, upper: {x: 1, y: 1, z: 1.5}}"
     path.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n{box}\n")
     robot = read_robot(path)
@@ -78,6 +89,24 @@ def test_a_description_and_a_workspace_are_read(tmp_path: Path) -> None:
         path.write_text(f"{TABLETOP.read_text()}urdf: arm.urdf\n{box.replace(wrong, words)}\n")
         with pytest.raises(ConfigurationError, match="workspace"):
             read_robot(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "words"),
+    [
+        ("'tool0'", "'tool'", "workspace:", "workspace.link: .*arm.urdf has no link 'tool0'.*did you mean 'tool'"),
+        ("'elbow_joint'", "'elbow'", "elbow_joint: {unit: rad, lower", "action.arm.dimensions.elbow_joint: .*'elbow'"),
+        ("lower='-1' upper='1'", "lower='7' upper='8'", "shoulder_pan_joint: {unit: rad, lower", "no position in both"),
+        ("<robot", "<robt", "urdf: arm.urdf", "urdf: .*arm.urdf is not XML"),
+    ],
+)
+def test_what_the_description_lacks_is_pointed_at(tmp_path: Path, old: str, new: str, where: str, words: str) -> None:
+    path, box = tmp_path / "robot.yaml", "{x: 1, y: 1, z: 1}"
+    (tmp_path / "arm.urdf").write_text(URDF.replace(old, new))
+    text = f"{TABLETOP.read_text()}urdf: arm.urdf\nworkspace: {{link: tool0, lower: {box}, upper: {box}}}\n"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(str(path))}:{line_of(text, where)}: .*{words}"):
+        read_robot(path)
 
 
 def test_missing_keys_twice_given_keys_and_non_yaml_are_errors(tmp_path: Path) -> None:

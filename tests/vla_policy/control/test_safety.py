@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vla_policy.control import safety
+from vla_policy.control.alignment import robot_inputs
 from vla_policy.control.executor import ChunkExecutor
+from vla_policy.control.planner import Answer, Planner
 from vla_policy.control.robot import ActionDimension
+from vla_policy.control.robot_file import read_robot
 from vla_policy.control.safety import SafetyGate, Verdict, Workspace
 from vla_policy.types import ActionChunk
 
@@ -84,12 +88,14 @@ def test_an_observation_from_the_future_is_refused() -> None:
 def test_hold_keeps_a_running_command_and_never_invents_a_position() -> None:
     nan, closed = np.full(2, np.nan, np.float32), np.array([0.1, 0.0], np.float32)
     hold = gate().hold
-    np.testing.assert_array_equal(hold(closed, MEASURED, is_moving=True), closed)
+    np.testing.assert_array_equal(hold(closed, MEASURED, closed), closed)
     # At rest the joint stays where it is measured, and the gripper keeps its grip.
-    np.testing.assert_array_equal(hold(closed, MEASURED, is_moving=False), np.zeros(2, np.float32))
-    np.testing.assert_array_equal(hold(np.array([0.9, 1.0], np.float32), MEASURED, is_moving=True), MEASURED)
-    np.testing.assert_array_equal(hold(nan, MEASURED, is_moving=True), MEASURED)
-    assert hold(nan, nan, is_moving=False) is None
+    np.testing.assert_array_equal(hold(closed, MEASURED, None), np.zeros(2, np.float32))
+    # It was measured where it had to be then: it is on its way.
+    np.testing.assert_array_equal(hold(np.array([0.9, 1.0], np.float32), MEASURED, closed), np.float32([0.9, 1.0]))
+    np.testing.assert_array_equal(hold(closed, MEASURED, np.array([0.9, 1.0], np.float32)), np.zeros(2, np.float32))
+    np.testing.assert_array_equal(hold(nan, MEASURED, None), MEASURED)
+    assert hold(nan, nan, None) is None
 
 
 def test_a_chunk_that_comes_late_is_entered_where_the_limits_allow() -> None:
@@ -118,6 +124,30 @@ def test_acceleration_is_limited() -> None:
     assert check(careful, slow, MEASURED, now_s=10.0).reason == ""
     assert check(careful, chunk([0.1, 0.0, 0.1, 0.0]), MEASURED, now_s=10.0).reason == safety.ACCELERATION
     assert check(gate(), chunk([0.1, 0.0, 0.1, 0.0]), MEASURED, now_s=10.0).reason == ""
+
+
+def test_a_chunk_that_accelerates_too_much_is_replaced_by_a_hold() -> None:
+    file = Path(__file__).parents[3] / "launch" / "config" / "robots" / "tabletop.yaml"
+    robot, state = read_robot(file), np.full(7, 0.5, np.float32)
+    dimensions = [[replace(d, max_acceleration=4.0) for d in channel.dimensions] for channel in robot.action]
+    action = tuple(replace(c, dimensions=tuple(d)) for c, d in zip(robot.action, dimensions, strict=True))
+    robot = replace(robot, action=action)
+    plan = Planner(robot, execute_steps=1, max_horizon_s=0.8, max_observation_age_s=0.5, now_ns=0)
+    plan.instruct("go")
+    still = []
+    for second, steps in ((1, np.arange(1, 9) * 0.05), (2, 0.05 * (1 - np.cos(np.pi * np.arange(1, 9) / 8)))):
+        now_ns = second * 1_000_000_000
+        for name in robot_inputs(robot):
+            value = state[:6] if name == "state arm" else state[6:]
+            plan.receive(name, np.zeros((96, 96, 3), np.uint8) if "camera" in name else value, now_ns, now_ns)
+        job = plan.next_job(now_ns)
+        assert job is not None
+        actions = (state + steps[:, None]).astype(np.float32)
+        motion = plan.answer(job, Answer(ActionChunk(actions, now_ns / 1e9, 0.1), inference_s=0.0), now_ns, clock_s=0.0)
+        assert motion is not None
+        still.append(bool((motion.chunk.actions == state).all()))
+    assert still == [True, False], "0.05 rad from rest within 0.1 s is 20 rad/s^2, the other way is gentle"
+    assert plan.monitor.held == {safety.ACCELERATION: 1}
 
 
 def test_the_way_must_stay_in_the_workspace() -> None:

@@ -46,8 +46,10 @@ def test_no_valid_token_is_finite(encoder: TextEncoder) -> None:
 @pytest.mark.parametrize(
     ("ids", "mask", "message"),
     [
-        (torch.zeros(2, 3), None, r"int64 ids \(batch, tokens\); got torch.float32 \(2, 3\)"),
+        (torch.zeros(2, 3), None, r"int64 ids \(batch, tokens\), .*got torch.float32 \(2, 3\)"),
         (torch.zeros(3, dtype=torch.int64), None, r"got torch.int64 \(3,\)"),
+        (torch.zeros(2, 0, dtype=torch.int64), None, r"none of them 0; got torch.int64 \(2, 0\)"),
+        (torch.zeros(0, 3, dtype=torch.int64), None, r"none of them 0; got torch.int64 \(0, 3\)"),
         (torch.zeros(2, 9, dtype=torch.int64), None, "at most 8 tokens; got 9"),
         (torch.full((2, 3), 50), None, r"0 \.\. 49; got 50"),
         (torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3), r"mask must be bool .* got torch.float32"),
@@ -78,5 +80,8 @@ def test_a_frozen_encoder_stays_frozen(sentences: SentenceEncoder) -> None:
     assert not tokens.requires_grad and not pooled.requires_grad
     nothing = sentences(ids, torch.zeros_like(mask))
     assert torch.equal(nothing[1], torch.zeros_like(pooled))
-    with pytest.raises(ValueError, match="none empty"):
+    with pytest.raises(ValueError, match="must not be empty"):
         sentences.tokenize(["a", " "])
+    for nothing in ([], "a red cube"):
+        with pytest.raises(ValueError, match="texts must be a sequence of at least one"):
+            sentences.tokenize(nothing)

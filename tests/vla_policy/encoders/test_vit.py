@@ -83,7 +83,8 @@ def test_images_become_float_once() -> None:
     [
         (torch.zeros(2, 8, 8, 3), r"got torch.float32 \(2, 8, 8, 3\); normalize_images"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), r"float \(batch, 3, height, width\).*got torch.uint8"),
-        (torch.zeros(2, 3, 0, 8), r"got torch.float32 \(2, 3, 0, 8\)"),
+        (torch.zeros(2, 3, 0, 8), r"none of them 0, .*got torch.float32 \(2, 3, 0, 8\)"),
+        (torch.zeros(0, 3, 8, 8), r"none of them 0, .*got torch.float32 \(0, 3, 8, 8\)"),
     ],
 )
 def test_a_wrong_image_is_named(images: torch.Tensor, message: str) -> None:

@@ -91,7 +91,13 @@ def test_names_are_checked(fusion: Fusion, groups: dict[str, TokenGroup]) -> Non
 @pytest.mark.usefixtures("unchecked")
 def test_shapes_and_masks_are_named(fusion: Fusion, groups: dict[str, TokenGroup]) -> None:
     camera = groups["camera"]
-    with pytest.raises(ValueError, match=r"tokens of 'camera' must be \(batch, tokens, 16\); got \(2, 4, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"tokens of 'camera' must be float \(batch, tokens, 16\), .*; got torch.float32 \(2, 4, 8\)"
+    ):
         fusion({"camera": TokenGroup(camera.tokens[..., :8], camera.mask)})
     with pytest.raises(ValueError, match=r"mask of 'camera' must be bool .* \(2, 4\); got torch.float32 \(2, 4\)"):
         fusion({"camera": TokenGroup(camera.tokens, camera.mask.float())})
+    with pytest.raises(
+        ValueError, match=r"tokens of 'camera' must be float .*at least 1; got torch.float32 \(0, 4, 16\)"
+    ):
+        fusion({"camera": TokenGroup(camera.tokens[:0], camera.mask[:0])})

@@ -47,15 +47,25 @@ def test_best_matches_rank_in_both_directions(embedder: Embedder, pictures: Any)
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([], "no items to embed"),
+        ([], r"items must be a sequence of at least one, such as a list; got \[\]"),
+        ("red", "items must be a sequence of at least one, such as a list; got 'red'"),
         (["red", (None, None)], "item 1 has neither picture nor text"),
         (["red", "dark"], "vectors of texts must be finite and not zero; 1 of 2 are not, first 1"),
         (["strange"], "vectors of texts must be finite"),
     ],
 )
-def test_what_cannot_be_embedded_is_refused(embedder: Embedder, items: list[Any], message: str) -> None:
+def test_what_cannot_be_embedded_is_refused(embedder: Embedder, items: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         embed_items(embedder, items)
+    for queries, candidates in ((items, TEXTS), (TEXTS, items)):
+        with pytest.raises(ValueError, match=message):
+            similarity(embedder, queries, candidates)
+
+
+def test_one_text_is_not_taken_for_its_letters(embedder: Embedder) -> None:
+    for queries, candidates in (("red", TEXTS), (TEXTS, "red")):
+        with pytest.raises(ValueError, match="must be a sequence of at least one, such as a list; got 'red'"):
+            best_matches(embedder, queries, candidates, k=3)
 
 
 @pytest.mark.parametrize("k", [0, 4])

@@ -44,7 +44,9 @@ def test_the_scale_sharpens_probabilities_and_changes_no_class(embedder: Embedde
         ({"classes": ["red", "red"]}, "no two alike"),
         ({"prompts": ["a thing"]}, r"a prompt has one \{\}.* got 'a thing'"),
         ({"prompts": ["a {} {}"]}, r"got 'a \{\} \{\}'"),
-        ({"prompts": []}, "got no prompt"),
+        ({"classes": "red"}, "classes must be a sequence of at least one, such as a list; got 'red'"),
+        ({"prompts": []}, "prompts must be a sequence of at least one"),
+        ({"prompts": "a {}"}, r"prompts must be a sequence of at least one, such as a list; got 'a \{\}'"),
         ({"scale": 0.0}, "must be positive"),
     ],
 )

@@ -56,7 +56,9 @@ def test_bad_input_is_named() -> None:
         loss({"image": x, "text": x}, {"sound": torch.ones(3) > 0})
     with pytest.raises(ValueError, match="must be finite"):
         loss({"image": x, "text": x * torch.nan})
-    with pytest.raises(ValueError, match=r"present of 'text' must be bool \(3,\); got torch.int64"):
+    with pytest.raises(ValueError, match=r"number 2 has the length 0\.0.* present= of a loss"):
+        loss({"image": x, "text": x * (torch.arange(3) < 2)[:, None]})
+    with pytest.raises(ValueError, match=r"present of 'text' must be bool .* of shape \(3,\); got torch.int64"):
         loss({"image": x, "text": x}, {"text": torch.ones(3, dtype=torch.int64)})
     with pytest.raises(ValueError, match="uniformity_weight must be at least 0"):
         MultimodalAlignmentLoss(-1)

@@ -158,9 +158,20 @@ def test_training_learns_the_scale() -> None:
         optimizer.step()
     assert value < 0.1 * math.log(32)
     assert loss.scale != ContrastiveLoss().scale
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_scale_beyond_its_bound_comes_back(objective: str) -> None:
+    x, _ = (part.float() for part in process.embeddings(6))
+    loss = ContrastiveLoss(objective)  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         loss.log_scale.fill_(9.0)
-    assert loss.scale.item() == 100
+    assert loss.scale.item() == pytest.approx(100)
+    optimizer = torch.optim.SGD([loss.log_scale], lr=1e-3)
+    (loss(x, -x) + loss(x, -x)).backward()  # the opposite of what is said to match: a smaller scale is better
+    assert loss.log_scale.item() == pytest.approx(math.log(100))
+    optimizer.step()
+    assert loss.scale < 99
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -176,11 +187,16 @@ def test_bad_input_is_named() -> None:
         loss(x[:0], x[:0])
     with pytest.raises(ValueError, match="embeddings of 'y' must be finite"):
         loss(x, x * torch.nan)
+    for wrong in (0.0, torch.inf):
+        with pytest.raises(
+            ValueError, match=rf"of 'y' .* not zero; that of sample 2 has the length {wrong}: pass present="
+        ):
+            loss(x, torch.cat((x[:2], torch.full((1, 4), wrong))))
     with pytest.raises(ValueError, match=r"labels must be int64 \(3,\); got torch.float32 \(3,\)"):
         loss(x, x, labels=torch.zeros(3))
-    with pytest.raises(ValueError, match=r"positive must be bool \(3, 3\).*got torch.bool \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"positive must be bool .*of shape \(3, 3\); got torch.bool \(3, 2\)"):
         loss(x, x, positive=torch.ones(3, 2) > 0)
     with pytest.raises(ValueError, match=r"given instead of labels"):
         loss(x, x, labels=torch.arange(3), positive=torch.eye(3) > 0)
-    with pytest.raises(ValueError, match=r"present samples must be bool \(3,\).*got torch.bool \(2,\)"):
+    with pytest.raises(ValueError, match=r"present samples must be bool .*of shape \(3,\); got torch.bool \(2,\)"):
         loss(x, x, present=torch.ones(2) > 0)

@@ -66,11 +66,13 @@ def test_bad_input_is_named() -> None:
         loss({"action": part})
     with pytest.raises(ValueError, match="at least one of text, image, actions"):
         loss({})
-    with pytest.raises(ValueError, match=r"actions: .*do not fit; got \(2, 4, 3\), \(2, 4, 2\) and \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"actions: .*do not fit; got \(2, 4, 3\) and \(2, 4, 2\)"):
         loss({"actions": MaskedPrediction(part.predicted, part.target[..., :2], HIDDEN)})
     with pytest.raises(ValueError, match="actions: a hidden position"):
         loss({"actions": MaskedPrediction(part.predicted * torch.nan, part.target, HIDDEN)})
-    with pytest.raises(ValueError, match=r"actions: the mask must be bool, True = hidden; got torch\.int64"):
+    with pytest.raises(
+        ValueError, match=r"actions: the mask must be bool \(True = hidden\) of shape \(2, 4\); got torch\.int64"
+    ):
         loss({"actions": MaskedPrediction(part.predicted, part.target, HIDDEN.long())})
     text = predictions()["text"]
     with pytest.raises(ValueError, match=r"text: target ids are 0 \.\. 8; got 9 \.\. 9"):

@@ -64,3 +64,5 @@ def test_bad_input_is_named() -> None:
         TripletLoss(0)
     with pytest.raises(ValueError, match="embeddings of 'x' must be finite"):
         TripletLoss()(torch.full((2, 3), torch.inf), torch.randn(2, 3))
+    with pytest.raises(ValueError, match=r"embeddings of 'y' must be .* not zero; that of sample 0 .*: pass present="):
+        TripletLoss()(torch.randn(2, 3), torch.zeros(2, 3))

@@ -17,6 +17,7 @@ from vla_policy.retrieval.dual_encoder import (
 from vla_policy.training.files import CheckpointError, write_tensors
 
 CONFIG = DualEncoderConfig(width=16, token_width=16, vision_channels=(8, 8), keypoints=4)
+SHIPPED = Path(__file__).parents[3] / "checkpoints" / "frames"
 TEXTS = ("a red square", "a green square", "a blue square")
 
 
@@ -36,6 +37,15 @@ def test_learns_which_text_belongs_to_which_picture() -> None:
         optimizer.step()
     assert logits.argmax(dim=1).tolist() == [0, 1, 2]
     assert loss < 0.1
+
+
+def test_logits_have_the_scale_of_the_loss() -> None:
+    torch.manual_seed(0)
+    model, unit = DualEncoder(CONFIG), torch.eye(3, 16)
+    for log_scale, scale in ((2.0, 7.389056), (9.0, 100)):
+        with torch.no_grad():
+            model.log_scale.fill_(log_scale)
+            torch.testing.assert_close(model.logits(unit, unit), scale * torch.eye(3) + model.bias)
 
 
 def test_saves_and_loads_as_an_embedder(tmp_path: Path) -> None:
@@ -65,8 +75,9 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     for images in (np.zeros((0, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8)):
         with pytest.raises(ValueError, match="images must be uint8"):
             embedder.embed_images(images)
-    with pytest.raises(ValueError, match="no texts to embed"):
-        embedder.embed_texts([])
+    for texts in ([], "a red square"):
+        with pytest.raises(ValueError, match="texts must be a sequence of at least one"):
+            embedder.embed_texts(texts)
     with pytest.raises(ValueError, match="the instruction is empty"):
         embedder.embed_texts([" "])
     with pytest.raises(ValueError, match="token_width a multiple of 4"):
@@ -83,4 +94,19 @@ def test_a_foreign_or_torn_file_is_an_error(tmp_path: Path) -> None:
     save_dual_encoder(tmp_path, DualEncoder(CONFIG))
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load_dual_encoder(tmp_path)
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+def test_a_changed_byte_is_an_error(shipped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "dual_encoder.safetensors"
+    if shipped:
+        path.write_bytes((SHIPPED / path.name).read_bytes())
+    else:
+        save_dual_encoder(tmp_path, DualEncoder(CONFIG))
+    assert load_dual_encoder(tmp_path).embed_texts(TEXTS).shape == (3, 256 if shipped else 16)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"dual_encoder.safetensors is not what was saved.*copy it again"):
         load_dual_encoder(tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+import torch
 
 from vla_policy.retrieval.index import NO_ID, Hits, IndexMismatch, VectorIndex, require_model
 from vla_policy.retrieval.milvus import MilvusIndex
@@ -231,6 +232,9 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         ("ivf", "index", {"storage": "int4"}, "storage is one of .* did you mean 'int8'"),
         ("ivf", "index", {"probes": 0}, "lists and probes are at least 1"),
         ("hnsw", "index", {"neighbors": 1}, "neighbors is at least 2"),
+        ("hnsw", "index", {"neighbours": 3}, "no option 'neighbours'; it has: .*, storage; did you mean 'neighbors'"),
+        ("shortlist", "index", {"storage": "int8"}, "index 'shortlist' has no option 'storage'; it has: none"),
+        ("milvus", "index.db", {"storage": "int8"}, "has no option 'storage'; it has: collection, token"),
     ],
 )
 def test_bad_options_are_named(tmp_path: Path, kind: str, place: str, options: dict, message: str) -> None:
@@ -259,6 +263,22 @@ def test_the_shortlist_holds_the_exact_answer_across_blocks(
     np.testing.assert_array_equal(
         index.search(vectors[::100], 7).ids, exact_ids(vectors, vectors[::100], 7, np.arange(len(vectors)))
     )
+
+
+def test_a_memory_mapped_shortlist_is_not_read_before_a_search(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vectors: np.ndarray
+) -> None:
+    copied, bfloat16 = [], torch.Tensor.bfloat16
+    monkeypatch.setattr("vla_policy.retrieval.shortlist.multiplies_bf16", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda rows: (copied.append(len(rows)), bfloat16(rows))[1])
+    index = create_index("shortlist", WIDTH, "model-a", location=tmp_path / "index")
+    index.add(np.arange(COUNT), vectors)
+    index.save()
+    again = open_index(tmp_path / "index", memory_map=True)
+    assert COUNT not in copied
+    for _ in range(2):
+        assert again.search(vectors[:1], 1).ids[0, 0] == 0
+    assert copied.count(COUNT) == 1
 
 
 def test_without_faiss_the_shortlist_works_and_the_others_say_what_to_install(

@@ -26,22 +26,26 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "index"
 
 
-# Every step of a save, by the call that it dies before; each in a child of one fresh interpreter.
+# Every step of a save, by the call that it dies before; each in a child of one fresh interpreter. Without a source to
+# copy it is the first save.
 _STEPS = ("np.save", "index._write", "local.write_json", "os.replace", "Path.unlink")
 _DIE = """
 import os, shutil, signal, sys
 from pathlib import Path
 import numpy as np
 from vla_policy.retrieval import local
-from vla_policy.retrieval.opening import open_index
+from vla_policy.retrieval.opening import create_index, open_index
 
+vectors = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
 source, out, *steps = sys.argv[1:]
 for step in steps:
-    shutil.copytree(source, f"{out}/{step}")
+    place = f"{out}/{step}"
+    if source:
+        shutil.copytree(source, place)
     child = os.fork()
     if not child:
-        index = open_index(f"{out}/{step}")
-        index.add(np.arange(20, 40), np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)[20:])
+        index = open_index(place) if source else create_index("exact", 8, "model-a", location=place)
+        index.add(np.arange(len(index), 40), vectors[len(index) :])
         owner, name = step.split(".")
         setattr(globals()[owner], name, lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL))
         index.save()
@@ -58,6 +62,20 @@ def test_a_save_that_is_killed_leaves_the_index_before_or_after(saved: Path, tmp
         assert index.search(VECTORS[:1], 1).ids[0, 0] == 0
         if len(index) == 20:
             index.add(np.arange(20, 40), VECTORS[20:])
+        index.save()
+        assert len(open_index(directory)) == 40
+        assert len(list(directory.iterdir())) == 3, "what the dead save left behind is gone"
+
+
+def test_a_first_save_that_is_killed_leaves_room_for_another(tmp_path: Path) -> None:
+    steps = [step for step in _STEPS if step != "Path.unlink"]  # there is nothing old to remove
+    subprocess.run([sys.executable, "-c", _DIE, "", str(tmp_path), *steps], check=True)
+    for step in steps:
+        directory = tmp_path / step
+        with pytest.raises(FileNotFoundError, match="no index at"):
+            open_index(directory)
+        index = create_index("exact", WIDTH, "model-a", location=directory)
+        index.add(np.arange(40), VECTORS)
         index.save()
         assert len(open_index(directory)) == 40
         assert len(list(directory.iterdir())) == 3, "what the dead save left behind is gone"
@@ -116,7 +134,8 @@ def test_what_another_process_saved_is_not_overwritten(saved: Path) -> None:
     assert len(open_index(saved)) == 19
 
 
-def test_a_directory_with_other_things_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+@pytest.mark.parametrize("name", ["notes.txt", "vectors-of-mine.bin"])
+def test_a_directory_with_other_things_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
     with pytest.raises(FileExistsError, match="choose another path"):
         create_index("exact", WIDTH, "model-a", location=tmp_path)

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla_policy.retrieval.index import IndexMismatch
+from vla_policy.retrieval.faiss_indexes import ExactIndex
+from vla_policy.retrieval.index import Hits, IndexMismatch
+from vla_policy.retrieval.milvus import MilvusIndex
 from vla_policy.retrieval.opening import create_index
 from vla_policy.retrieval.search import FrameSearch, frame_ids, index_frames
 
@@ -61,6 +63,26 @@ def test_episodes_are_ranked_by_their_best_frame(search: FrameSearch) -> None:
     assert [len(hit.frames) for hit in found] == [2, 2, 2]
     assert [frame.frame for frame in found[0].frames] == [0, 2]
     assert len(search.episodes("blue", count=50)) == 3
+
+
+class LimitedIndex(ExactIndex):
+    """Refuses what a Milvus server refuses."""
+
+    max_k = MilvusIndex.max_k
+
+    def search(self, queries: np.ndarray, k: int, among: None = None) -> Hits:
+        if k > 16_384:
+            raise RuntimeError(f"topk should be in range [1, 16384]; got {k}")
+        return super().search(queries, k, among)
+
+
+def test_looking_for_more_episodes_ends_at_the_most_hits_of_the_index() -> None:
+    index = LimitedIndex(3, "colors")
+    index.add(frame_ids(0, range(17_000)), np.tile(np.float32([1, 0, 0]), (17_000, 1)))
+    index.add(frame_ids(1, [0]), np.float32([[0, 1, 0]]))
+    search = FrameSearch(index, ColorEmbedder())
+    assert [hit.episode for hit in search.episodes("red", count=2)] == [0]
+    assert [hit.episode for hit in search.episodes("green", count=3_000)] == [1, 0]
 
 
 def test_an_index_of_another_model_is_refused(tmp_path: Path) -> None:

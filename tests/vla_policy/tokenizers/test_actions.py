@@ -115,6 +115,12 @@ def test_fast_is_within_half_a_step_in_the_mean_square_and_shorter_than_bins() -
     assert not ids[~mask].any()
 
 
+def test_ids_that_no_actions_have_decode_far_beyond_the_range() -> None:
+    largest = max(range(FAST.vocab_size), key=lambda number: (-len(FAST._texts[number]), FAST._texts[number]))
+    highest = FAST.decode(torch.full((1, 24), largest)).amax(dim=(0, 1))
+    assert (highest > torch.tensor(RANGE.high) + 2 * RANGE.half_width + FAST.error_bound).all()
+
+
 def test_a_finer_scale_has_a_smaller_error() -> None:
     errors = []
     for scale in (5.0, 50.0):

@@ -79,5 +79,8 @@ def test_bad_input_is_named(tokenizer: ImageTokenizer) -> None:
         tokenizer.decode(torch.zeros(1, 11, dtype=torch.int64), (24, 32))
     with pytest.raises(UndecodableTokens, match=r"ids of an image are 0 \.\. 79; got 80 \.\. 80"):
         tokenizer.decode(torch.full((1, 12), 80), (24, 32))
+    for size in ((100, 70), (24, 30), (0, 32)):  # 100 x 70 would be cut down to 96 x 64
+        with pytest.raises(ValueError, match=rf"multiples of 8, in pixels; got \({size[0]}, {size[1]}\)"):
+            tokenizer.decode(torch.zeros(1, 96, dtype=torch.int64), size)
     with pytest.raises(ValueError, match="at least 2 levels"):
         FiniteScalarQuantizer((8, 1))

@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
-from vla_policy.tokenizers import TextTokenizer
+from vla_policy.tokenizers import TextTokenizer, UndecodableTokens
 
 TEXTS = ["put the red cube into the brown box", "push the blue brick to the left", "the red cube"]
 
@@ -59,5 +60,31 @@ def test_what_is_wrong_is_named(tokenizer: TextTokenizer) -> None:
         tokenizer.encode(["a", " "], max_tokens=9)
     with pytest.raises(ValueError, match="a sequence of at least one"):
         tokenizer.encode("the red cube", max_tokens=9)
-    with pytest.raises(ValueError, match="got 9999: another tokenizer's"):
+    with pytest.raises(UndecodableTokens, match="got 9999: another tokenizer's"):
         tokenizer.decode(torch.tensor([[9999]]))
+
+
+def test_ids_that_are_no_whole_text_do_not_decode(tokenizer: TextTokenizer) -> None:
+    cube = tokenizer.encode(["the red cube"], 77)[0][0, :-1].tolist()
+    euro = tokenizer.encode(["€"], 77)[0][0, :-1].tolist()  # three bytes, which nothing merges
+    assert tokenizer.decode(torch.tensor([[*cube, 1, 0]])) == ["the red cube"]
+    assert tokenizer.decode(torch.tensor([[*cube, *euro]])) == ["the red cube€"], "one that has not ended yet"
+    broken = {
+        "whole characters of UTF-8": [[*cube, *euro[:2], 1], [*euro[1:], *cube, 1], [*cube, euro[0]]],
+        "<end> once, then <pad> alone; got <end>": [[*cube, 1, *cube, 1], [1, *cube], [*cube, 1, 1]],
+        "<end> once, then <pad> alone; got <pad>": [[*cube, 0, *cube, 1], [0, *cube, 1], [*cube, 0, 1]],
+    }
+    for message, rows in broken.items():
+        for row in rows:
+            with pytest.raises(UndecodableTokens, match=message):
+                tokenizer.decode(torch.tensor([row]))
+
+
+def test_a_replacement_character_of_the_text_itself_decodes(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.decode(tokenizer.encode(["half \ufffd"], 77)[0]) == ["half \ufffd"]
+
+
+def test_a_tokenizer_that_is_not_byte_level_is_refused() -> None:
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "<end>": 1, "Ł": 2, "猫": 3}, unk_token="<end>"))
+    with pytest.raises(ValueError, match=r"is byte-level.*got '猫'"):
+        TextTokenizer(words)

@@ -58,6 +58,7 @@ def test_what_does_not_decode_is_an_error(tokenizer: VLATokenizer) -> None:
     ids, _ = tokenizer.encode([sequence()])
     text, image, action = tokenizer.ranges.values()
     beginning = {name: [begin, *part] for name, begin, part in (("text", 2, text[:2]), ("action", 4, action[:2]))}
+    half = (tokenizer.text.encode(["é"], 77)[0][0, :-1] + text[0]).tolist()
     broken = {
         "sequence of .* has no end": ids[:, :-1].tolist(),
         "text of 2 ids has no end": [[2, text[70], text[71], 1]],
@@ -69,6 +70,9 @@ def test_what_does_not_decode_is_an_error(tokenizer: VLATokenizer) -> None:
         "a chunk has 8": [[*beginning["action"], 1]],
         "it has none": [[1, 0, 0]],
         "there are more ids": [[*beginning["text"], 1, text[0]]],
+        "whole characters of UTF-8": [[2, *half[:-1], text[1], 1]],
+        "<end> once, .* got <end>": [[2, text[70], text[1], text[71], text[1], 1]],
+        "<end> once, .* got <pad>": [[2, text[70], text[0], text[71], text[1], 1]],
     }
     for message, rows in broken.items():
         with pytest.raises(UndecodableTokens, match=message):
@@ -83,5 +87,7 @@ def test_bad_input_is_named(tokenizer: VLATokenizer) -> None:
         tokenizer.encode([])
     with pytest.raises(ValueError, match="it has none"):
         tokenizer.encode([TokenSequence()])
+    with pytest.raises(ValueError, match=r"multiples of 8, in pixels; got \(16, 20\)"):
+        VLATokenizer(tokenizer.text, tokenizer.image, tokenizer.action, image_size=(16, 20))
     with pytest.raises(ValueError, match=r"size \(16, 24\) \(height, width\); got \(24, 16\)"):
         tokenizer.encode([TokenSequence(image=torch.zeros(24, 16, 3, dtype=torch.uint8))])

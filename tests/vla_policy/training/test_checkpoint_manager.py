@@ -71,6 +71,14 @@ def test_what_was_changed_after_saving_is_not_handed_out(tmp_path: Path) -> None
         manager.verified()
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_other_words_are_not_taken_for_one_of_two(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="best_is must be one of lowest, highest; got 'min'"):
+        CheckpointManager(tmp_path, best_is="min")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="which must be one of newest, best; got 'newst'; did you mean 'newest'"):
+        CheckpointManager(tmp_path).verified("newst")  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(
     ("figures", "message"), [({"losses": 1.0}, "did you mean 'losses'"), ({"loss": float("nan")}, "is NaN")]
 )

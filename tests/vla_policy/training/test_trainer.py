@@ -35,10 +35,10 @@ def make_trainer(
         return (make_batch(4, 100 + step) for step in itertools.count(start_step))
 
     def make(
-        name: str, config: TrainConfig = CONFIG, callbacks: tuple[TrainingCallback, ...] = ()
+        name: str, config: TrainConfig = CONFIG, callbacks: tuple[TrainingCallback, ...] = (), head: str = "flow"
     ) -> MultimodalTrainer[DemonstrationBatch]:
         task = VLATask(
-            make_model(),
+            make_model(head=head),
             config,
             words=words,
             validation=batches,
@@ -220,3 +220,18 @@ def test_divergence_is_an_error(make_trainer: Callable[..., MultimodalTrainer]) 
         trainer.model.head.expert.out.bias.fill_(torch.inf)  # pyright: ignore
     with pytest.raises(TrainingDiverged, match=r"step 0: loss (inf|nan).*lower --learning-rate"):
         trainer.fit(trainer.batches)  # pyright: ignore
+
+
+@pytest.mark.parametrize("what", ["state", "actions"])
+@pytest.mark.parametrize("head", ["flow", "regression", "bins"])
+def test_one_value_that_is_not_finite_stops_the_training(
+    make_trainer: Callable[..., MultimodalTrainer],
+    make_batch: Callable[[int, int], DemonstrationBatch],
+    head: str,
+    what: str,
+) -> None:
+    trainer, batch = make_trainer("run", head=head), make_batch(4, 0)
+    getattr(batch, what)[0, 0, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"look for values that are not finite in the dataset|actions must be finite"):
+        trainer.fit(lambda start: iter([batch]))
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())

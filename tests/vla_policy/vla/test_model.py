@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from vla_policy.training.vla_task import observe
 from vla_policy.types import DemonstrationBatch, Observation, TokenGroup
+from vla_policy.vla.heads.guidance import Guide
 from vla_policy.vla.model import VLAModel
 
 MakeModel = Callable[..., VLAModel]
@@ -133,3 +135,37 @@ def test_everything_present_is_a_token_that_counts(make_model: MakeModel, observ
     assert fused.tokens.shape[::2] == (3, 32)
     assert fused.mask.shape == fused.tokens.shape[:2]
     assert fused.mask.all()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"actions": torch.zeros(3, 4, 1)}, r"actions .*torch.float32 \(3, 4, 3\); got torch.float32 \(3, 4, 1\)"),
+        ({"actions": torch.zeros(3, 1, 3)}, r"actions .*torch.float32 \(3, 4, 3\); got torch.float32 \(3, 1, 3\)"),
+        ({"actions": torch.zeros(1, 4, 3)}, r"actions .*torch.float32 \(3, 4, 3\); got torch.float32 \(1, 4, 3\)"),
+        ({"actions": torch.zeros(3, 4, 3).double()}, r"actions .*got torch.float64"),
+        ({"action_mask": torch.ones(3, 1, dtype=torch.bool)}, r"mask of the actions must be bool .* \(3, 4\); got"),
+        ({"landmarks": {"front": torch.zeros(1, 2, 2)}}, r"landmarks of 'front' .* \(3, 2, 2\); got .*\(1, 2, 2\)"),
+        ({"landmarks": {"side": torch.zeros(3, 2, 2)}}, "landmarks are of 'side'; the cameras are front, wrist_camera"),
+    ],
+)
+def test_a_loss_names_what_does_not_fit(
+    make_model: MakeModel, observation: Observation, arguments: dict[str, Any], message: str
+) -> None:
+    given = {"actions": torch.zeros(3, 4, 3), "action_mask": torch.ones(3, 4, dtype=torch.bool)} | arguments
+    with pytest.raises(ValueError, match=message):
+        make_model().loss(observation, **given, generator=torch.Generator())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_sample_names_what_does_not_fit(make_model: MakeModel, observation: Observation) -> None:
+    model = make_model()
+    with pytest.raises(ValueError, match=r"state .* \(3, 1, 3\); got torch.float32 \(3, 1, 1\)"):
+        model.sample(replace(observation, state=observation.state[..., :1]))
+    with pytest.raises(ValueError, match=r"noise .*torch.float32 \(3, 4, 3\); got torch.float32 \(3, 1, 3\)"):
+        model.sample(observation, noise()[:, :1])
+    with pytest.raises(ValueError, match=r"actions of the guide .* \(3, 4, 3\); got torch.float32 \(3, 1, 3\)"):
+        model.sample(observation, noise(), Guide(noise()[:, :1], torch.ones(4)))
+    with pytest.raises(ValueError, match=r"weights of the guide .* \(4,\); got torch.float32 \(1,\)"):
+        model.sample(observation, noise(), Guide(noise(), torch.ones(1)))

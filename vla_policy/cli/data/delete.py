@@ -10,7 +10,7 @@ def delete(store: tyro.conf.Positional[str], source_ids: tyro.conf.Positional[tu
 
     Args:
         store: directory or URL of the demonstration store.
-        source_ids: of the episodes.
+        source_ids: source ids of the episodes to delete; `vla data view` shows them.
     """
     from vla_datasets.store import DemonstrationStore
 

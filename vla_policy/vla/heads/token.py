@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vla_policy.config import ModelConfig
-from vla_policy.tokenizers import ActionRange, ActionTokenizer, BinsTokenizer, FASTTokenizer
+from vla_policy.config import ModelConfig, require_choice
+from vla_policy.tokenizers import ACTION_TOKENIZERS, ActionRange, ActionTokenizer, BinsTokenizer, FASTTokenizer
 from vla_policy.types import TokenGroup
 from vla_policy.vla.heads.expert import ActionExpert, KeysValues
 
@@ -53,7 +53,7 @@ class TokenHead(nn.Module):
             )
         is_fast = isinstance(tokenizer, FASTTokenizer)
         self.decodings: tuple[Decoding, ...] = ("autoregressive",) if is_fast else ("parallel", "autoregressive")
-        self.decoding = self.decodings[0]
+        self.decoding: Decoding = self.decodings[0]
         self.tokenizer = tokenizer
         self.noise_shape = (config.chunk_size, action_dim)
         width = config.expert_width
@@ -82,7 +82,7 @@ class TokenHead(nn.Module):
         observed = self.expert.observe(observation)
         predicted = [self._autoregressive(ids[:, :-1], observed, observation.mask)]
         if "parallel" in self.decodings:
-            predicted.append(self._parallel(observed, observation.mask))
+            predicted.append(self._parallel(observed, observation.mask, self._modulation("parallel")))
         losses = [
             F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none") * valid.flatten()
             for logits in predicted
@@ -96,15 +96,14 @@ class TokenHead(nn.Module):
         Raises:
             ValueError: the head does not have this `decoding`.
         """
-        if self.decoding not in self.decodings:
-            raise ValueError(f"the ids of this head are decoded {' or '.join(self.decodings)}; got {self.decoding!r}")
+        require_choice("the decoding of this head", self.decoding, self.decodings)
         observed, mask = self.expert.observe(observation), observation.mask
-        modulation = self.expert.modulate(self.conditions["autoregressive"][None])
+        modulation = self._modulation(self.decoding)
         ids = self.lengths.new_zeros(len(observation.tokens), 0)
         taken = torch.zeros_like(ids, dtype=torch.bool)
         room = ids.new_full((len(ids), 1), self.tokenizer.max_tokens)
         choice = torch.full_like(room, self.tokenizer.vocab_size)
-        all_logits = self._parallel(observed, mask) if self.decoding == "parallel" else None
+        all_logits = self._parallel(observed, mask, modulation) if self.decoding == "parallel" else None
         while bool((room > 0).any()):
             if all_logits is None:
                 token = self._tokens(choice, self.tokenizer.max_tokens - room)
@@ -125,18 +124,22 @@ class TokenHead(nn.Module):
         starts = F.pad(self.lengths[ids].cumsum(dim=1), (1, 0))
         tokens = self._tokens(F.pad(ids, (1, 0), value=self.tokenizer.vocab_size), starts)
         earlier = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=ids.device).tril()
-        modulation = self.expert.modulate(self.conditions["autoregressive"][None])
-        return self.expert(tokens, observed, mask, modulation, among=earlier)
+        return self.expert(tokens, observed, mask, self._modulation("autoregressive"), among=earlier)
 
     def _tokens(self, before: Int64[Tensor, "b l"], starts: Int64[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """Returns what predicts ids, from the id before each and the number where each starts."""
         last = self.tokenizer.max_tokens - 1  # where a chunk is complete, nothing counts any more
         return self.embedding(before) + self.positions[starts.clamp_max(last)]
 
-    def _parallel(self, observed: list[KeysValues], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b l v"]:
+    def _modulation(self, decoding: Decoding) -> Float[Tensor, "one=1 m d"]:
+        return self.expert.modulate(self.conditions[decoding][None])
+
+    def _parallel(
+        self, observed: list[KeysValues], mask: Bool[Tensor, "b n"], modulation: Float[Tensor, "one=1 m d"]
+    ) -> Float[Tensor, "b l v"]:
         """Returns the logits of all positions at once."""
         tokens = (self.embedding.weight[-1] + self.positions).expand(len(mask), -1, -1)
-        return self.expert(tokens, observed, mask, self.expert.modulate(self.conditions["parallel"][None]))
+        return self.expert(tokens, observed, mask, modulation)
 
 
 def fit_action_tokenizer(head: Literal["bins", "fast"], chunks: Float[Tensor, "n k a"]) -> ActionTokenizer:
@@ -149,8 +152,7 @@ def fit_action_tokenizer(head: Literal["bins", "fast"], chunks: Float[Tensor, "n
     Raises:
         ValueError: there is no such head.
     """
-    if head not in ("bins", "fast"):
-        raise ValueError(f"the heads with an action tokenizer are bins and fast; got {head!r}")
+    require_choice("a head with an action tokenizer", head, tuple(ACTION_TOKENIZERS))
     action_range = ActionRange.of(chunks, *_QUANTILES)
     if head == "bins":
         return BinsTokenizer(action_range, chunks.shape[1])

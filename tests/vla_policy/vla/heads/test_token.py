@@ -42,7 +42,7 @@ def test_what_has_no_place_of_its_own_is_not_decoded_in_parallel(make_head: Call
     assert make_head("bins").decodings == ("parallel", "autoregressive")
     head = make_head("fast")
     head.decoding = "parallel"
-    with pytest.raises(ValueError, match="are decoded autoregressive; got 'parallel'"):
+    with pytest.raises(ValueError, match="must be one of autoregressive; got 'parallel'"):
         head.sample(context(), torch.zeros(4, 4, 3))
 
 
@@ -88,6 +88,16 @@ def test_what_an_untrained_head_chooses_decodes(
     head.decoding = decoding  # pyright: ignore[reportAttributeAccessIssue]
     actions = head.sample(context(8), torch.zeros(8, 4, 3))
     assert actions.shape == (8, 4, 3) and actions.isfinite().all()
+
+
+@pytest.mark.parametrize(("kind", "decoding"), DECODINGS)
+def test_only_the_decoding_in_use_is_computed(make_head: Callable[[str], TokenHead], kind: str, decoding: str) -> None:
+    head = make_head(kind)
+    head.decoding = decoding  # pyright: ignore[reportAttributeAccessIssue]
+    conditions: list[Tensor] = []
+    head.expert.modulation.register_forward_hook(lambda _, inputs, __: conditions.append(inputs[0][0]))
+    head.sample(context(), torch.zeros(4, 4, 3))
+    assert len(conditions) == 1 and torch.equal(conditions[0], head.conditions[decoding])
 
 
 def test_an_id_does_not_see_later_ones(make_head: Callable[[str], TokenHead]) -> None:
@@ -151,3 +161,9 @@ def test_a_tokenizer_that_does_not_fit_is_named(config: ModelConfig) -> None:
         TokenHead(config, 2, fit_action_tokenizer("bins", chunks()))
     with pytest.raises(ValueError, match=r"others none: flow got bins"):
         build_head(config, 3, fit_action_tokenizer("bins", chunks()))
+    with pytest.raises(ValueError, match=r"must be one of bins, fast; got 'fats'; did you mean 'fast'"):
+        fit_action_tokenizer("fats", chunks())  # pyright: ignore[reportArgumentType]
+    head = TokenHead(config, 3, fit_action_tokenizer("bins", chunks()))
+    head.decoding = "paralel"  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match=r"got 'paralel'; did you mean 'parallel'"):
+        head.sample(context(), torch.zeros(4, 4, 3))
