@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from vla_policy.retrieval.local import LocalIndex
 
-_BLOCK_ROWS = 1 << 16  # scores of one block and one batch of queries stay in the cache
-_QUERY_BATCH = 32
-_GROUP = 16
-_SPARE_GROUPS = 32
+_BLOCK_ROWS = 1 << 16
+_QUERY_BATCH = 256  # with a block, 32 MiB of scores
+_SPARE = 32
 
 
 def multiplies_bf16() -> bool:
@@ -26,12 +24,10 @@ def multiplies_bf16() -> bool:
 
 
 class ShortlistIndex(LocalIndex):
-    """Scores all rows in bf16, keeps the best groups of 16 rows and ranks these rows in float32.
+    """Scores all rows in bf16, keeps the k + 32 best and ranks these in float32.
 
-    Selecting k of n scores costs more than it seems, so only the maximum of every group takes part in it: the k best
-    rows lie in the k groups with the highest maxima. What can be missed is a row that bf16 rounding (2^-9 of the score)
-    pushes behind k + 32 groups. On a processor without bf16 instructions the first scores are float32, too, and the
-    answer is exact.
+    What can be missed is a row that the rounding of bf16 (2^-9 of every number) pushes behind that many. On a processor
+    without bf16 instructions the first scores are float32, too, and the answer is exact.
 
     Args:
         width: numbers per vector.
@@ -42,9 +38,6 @@ class ShortlistIndex(LocalIndex):
     Raises:
         ValueError: the width is under 1, or the model has no name.
         FileExistsError: there is something at `location`.
-
-    Source: the maxima of groups are the partial reduction of TPU-KNN, arXiv 2206.14286, which then ranks the maxima
-    alone; here all rows of the best groups are ranked, so that no row is lost to a better one of its group.
     """
 
     kind = "shortlist"
@@ -86,29 +79,21 @@ class ShortlistIndex(LocalIndex):
     def _find_batch(self, queries: Tensor, k: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
         coarse = self._coarse_rows()
         coarse_queries = queries.to(coarse.dtype)
-        maxima, first_rows, strides = [], [], []
+        wanted = k if coarse.dtype == torch.float32 else k + _SPARE
+        best_scores, best_rows = [], []
         for start in range(0, len(coarse), _BLOCK_ROWS):
             block = coarse[start : start + _BLOCK_ROWS]
             scores = coarse_queries @ block.T
             if allowed is not None:
                 scores.masked_fill_(~allowed[start : start + len(block)], -torch.inf)
-            groups = -(-len(block) // _GROUP)
-            if len(block) < groups * _GROUP:
-                scores = F.pad(scores, (0, groups * _GROUP - len(block)), value=-torch.inf)
-            # A group is every `groups`-th row of its block: the maximum then runs over whole vectors of memory.
-            maxima.append(scores.unflatten(1, (_GROUP, groups)).amax(dim=1))
-            first_rows.append(torch.arange(start, start + groups))
-            strides.append(torch.full((groups,), groups))
-        spare = _SPARE_GROUPS if coarse.dtype == torch.bfloat16 else 0
-        best = torch.cat(maxima, dim=1).topk(min(k + spare, sum(map(len, strides))), sorted=False).indices
-        rows = torch.cat(first_rows)[best][..., None] + torch.cat(strides)[best][..., None] * torch.arange(_GROUP)
-        ends = (rows[..., :1] // _BLOCK_ROWS + 1).mul(_BLOCK_ROWS).clamp(max=len(self._exact))
-        counts = (rows < ends).flatten(1)  # the last group of a block may reach past its end
-        rows = rows.flatten(1).clamp(max=len(self._exact) - 1)
-        if allowed is not None:
-            counts &= allowed[rows]
-        scores = torch.einsum("bd,brd->br", queries, self._exact[rows]).masked_fill(~counts, -torch.inf)
-        top = scores.topk(k)
+            top = scores.topk(min(wanted, len(block)), sorted=False)
+            best_scores.append(top.values)
+            best_rows.append(start + top.indices)
+        scores, rows = torch.cat(best_scores, dim=1), torch.cat(best_rows, dim=1)
+        shortlist = scores.topk(min(wanted, scores.shape[1]), sorted=False)
+        rows = rows.gather(1, shortlist.indices)
+        scores = torch.einsum("bd,brd->br", queries, self._exact[rows])
+        top = scores.masked_fill(shortlist.values == -torch.inf, -torch.inf).topk(k)
         return top.values, rows.gather(1, top.indices)
 
     def _write(self, path: Path) -> None:
