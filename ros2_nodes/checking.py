@@ -71,6 +71,7 @@ class CommandChecker:
     def __init__(self, robot: Robot, max_horizon_s: float) -> None:
         self._robot = robot
         self._max_horizon_ns = round(max_horizon_s * 1e9)
+        self._now_ns = 0
         self._last_stamp_ns: dict[str, int] = {}
         self._followed: dict[str, FollowedTrajectory] = {}
         self._commands: deque[tuple[float, np.ndarray]] = deque()
@@ -83,6 +84,10 @@ class CommandChecker:
     def trajectory(self, topic: str, message: TrajectoryMessage, now_ns: int) -> list[Violation]:
         """Returns what is wrong with a trajectory that came in now, in nanoseconds of the robot's clock; 0: unknown."""
         self.trajectories[topic] += 1
+        if now_ns < self._now_ns:  # the robot's clock has started over
+            self._last_stamp_ns.clear()
+            self._followed.clear()
+        self._now_ns = now_ns
         found = self._stamp(topic, message, now_ns)
         dimensions, names = self._robot.on_topic(topic), list(message.joint_names)
         rows = [list(point.positions) for point in message.points]

@@ -108,7 +108,12 @@ class ObservationAligner:
         self._inputs = dict(inputs)
         cameras = tuple(name for name in inputs if name.startswith(camera_input("")))
         self._reference = cameras or tuple(inputs)
-        self._restart(now_ns)
+        self.restart(now_ns)
+
+    def restart(self, now_ns: int) -> None:
+        """Forgets what came in: time has gone back, and now is `now_ns`, in nanoseconds."""
+        self._now_ns = self._started_ns = now_ns
+        self._samples = {name: _Samples(source) for name, source in self._inputs.items()}
 
     def push(self, name: str, value: np.ndarray, stamp_ns: int, now_ns: int) -> str:
         """Takes in one message.
@@ -123,7 +128,7 @@ class ObservationAligner:
             Why the message is refused, "" when it is not.
         """
         if now_ns < self._now_ns:  # simulated time started over
-            self._restart(now_ns)
+            self.restart(now_ns)
         self._now_ns = now_ns
         source = self._inputs[name]
         if source.stamp == "receive":
@@ -170,10 +175,6 @@ class ObservationAligner:
                 what = f"last message {age_s:.2f} s old" if self._samples[name].stamps_ns else "nothing received"
                 found[name] = f"{name}: {what} on {source.topic}, the limit is {source.max_age_s} s ({source.on_gap})"
         return found
-
-    def _restart(self, now_ns: int) -> None:
-        self._now_ns = self._started_ns = now_ns
-        self._samples = {name: _Samples(source) for name, source in self._inputs.items()}
 
     def _age_s(self, name: str, now_ns: int) -> float:
         samples = self._samples[name]

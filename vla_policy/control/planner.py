@@ -140,6 +140,7 @@ class Planner:
 
     def next_job(self, now_ns: int) -> Job | None:
         """Returns the question to ask now: a complete new observation after the executed part of the last chunk."""
+        self._note_time(now_ns)
         if self._instruction is None or self._is_stopped or self._pending is not None:
             return None
         wait_ns = 0 if self._ask_again else self._period_ns - _STAMP_JITTER_NS
@@ -161,6 +162,7 @@ class Planner:
             now_ns: current time in nanoseconds.
             clock_s: current time of a monotonic clock in seconds, for the rate.
         """
+        self._note_time(now_ns)
         is_pending = job is self._pending
         if is_pending:
             self._pending = None
@@ -331,6 +333,7 @@ class Planner:
     def _note_time(self, now_ns: int) -> None:
         if now_ns < self._now_ns:  # a clock was set, or simulated time started over
             ended = self._motion.start_over(self._now_ns, now_ns)
+            self._aligner.restart(now_ns)
             self._start_over(now_ns)
             if ended is not None:
                 self._unpublished, self._stopped_ns = ended, now_ns
