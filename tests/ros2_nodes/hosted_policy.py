@@ -229,6 +229,7 @@ class Host:
 
         self.pass_time(after_s)
         self.settle()
+        self.pass_time(0.02)  # what is seen at the very time of a stop is void
         self.forget()
         before = answers(self.words)
         self.send(change_image=change_image, change_state=change_state)
@@ -241,6 +242,7 @@ class Host:
         """Sends an observation and checks that nothing is published for it."""
         self.pass_time(0.7)
         self.settle()
+        self.pass_time(0.02)
         self.forget()
         self.send(change_image=change_image, change_state=change_state)
         self.settle()

@@ -178,8 +178,8 @@ def test_the_watchdog_needs_no_message_to_bark() -> None:
         assert host.diagnosed(lambda words: "holds watchdog" in words, "the watchdog")["holds watchdog"] == "1"
         assert host.warns("holding: no chunk was accepted since watchdog: no answer")
         host.policy.may_answer.set()
-        host.diagnosed(lambda words: "holds observation_age" in words, "the late answer to be refused")
-        assert host.warns("holding: no chunk was accepted since observation_age")
+        host.diagnosed(lambda words: words["observations_dropped"] == "1", "the late answer to be dropped")
+        assert host.warns("holding: no chunk was accepted since watchdog")
         assert not is_hold(host.show()[0]), "it goes on without a restart"
         assert host.runs()
 
