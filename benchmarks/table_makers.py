@@ -175,7 +175,9 @@ def faults(result: Mapping[str, Any]) -> str:
     rows = [
         (
             name.replace("_", " "),
-            *(str(row[key]) for key in ("injected", "held_in_time", "unsafe_commands", "recovered")),
+            *(str(row[key]) for key in ("injected", "held_in_time")),
+            f"{row['hold_limit_s']:.1f} s",
+            *(str(row[key]) for key in ("unsafe_commands", "recovered")),
             f"{row['held_s']['p50']:.1f} s, {row['held_s']['max']:.1f} s",
             f"{row['recovered_s']['p50']:.1f} s, {row['recovered_s']['max']:.1f} s",
         )
@@ -186,6 +188,7 @@ def faults(result: Mapping[str, Any]) -> str:
         "fault",
         "injected",
         "held in time",
+        "limit",
         "unsafe",
         "recovered",
         "last motion: median, max",
