@@ -221,7 +221,7 @@ class CommandChecker:
         if not now_ns or not is_sound or new.times_ns[-1] <= now_ns:
             return []
         self._followed[topic] = new
-        if old is None or not old.came_ns <= now_ns < old.times_ns[-1]:
+        if old is None or now_ns >= old.times_ns[-1]:
             return []
         before, entry_ns = old.position(now_ns), max(now_ns, int(new.times_ns[0]))
         steps, way_s = np.abs(new.position(entry_ns) - before), (entry_ns - now_ns) / 1e9

@@ -11,7 +11,7 @@ from trajectory_msgs.msg import JointTrajectory
 from ros2_nodes.checking import CommandChecker, Violation
 from ros2_nodes.conversions import chunk_to_trajectory
 from vla_policy.control.alignment import robot_inputs
-from vla_policy.control.job import Answer
+from vla_policy.control.job import Answer, Job
 from vla_policy.control.motion import TakeOver
 from vla_policy.control.planner import Planner
 from vla_policy.control.robot import ActionDimension, Robot
@@ -168,6 +168,17 @@ def test_the_acceleration_of_the_cubics_that_are_still_to_come() -> None:
     assert CommandChecker(limited(max_acceleration=1.0), max_horizon_s=0.8).trajectory(TOPIC, without, NOW_NS) == []
 
 
+def asked(plan: Planner, robot: Robot, stamp_ns: int, state: np.ndarray) -> Job:
+    """Shows a complete observation, and returns what the policy is asked about it."""
+    for name in robot_inputs(robot):
+        value = state[:6] if name == "state arm" else state[6:]
+        value = np.zeros((96, 96, 3), np.uint8) if name.startswith("camera") else value
+        assert plan.receive(name, value, stamp_ns, stamp_ns) == ""
+    job = plan.next_job(stamp_ns)
+    assert job is not None
+    return job
+
+
 @pytest.mark.parametrize("delay_ns", [0, 30_000_000, 70_000_000, 130_000_000])
 def test_what_the_safety_gate_lets_through_is_within_the_limit_of_acceleration(delay_ns: int) -> None:
     robot, random = limited(max_acceleration=4.0), np.random.default_rng(delay_ns)
@@ -176,12 +187,7 @@ def test_what_the_safety_gate_lets_through_is_within_the_limit_of_acceleration(d
     plan.instruct("go")
     stamp_ns, state = NOW_NS, np.full(7, 0.5, np.float32)
     for _ in range(60):
-        for name in robot_inputs(robot):
-            value = state[:6] if name == "state arm" else state[6:]
-            value = np.zeros((96, 96, 3), np.uint8) if name.startswith("camera") else value
-            assert plan.receive(name, value, stamp_ns, stamp_ns) == ""
-        job = plan.next_job(stamp_ns)
-        assert job is not None
+        job = asked(plan, robot, stamp_ns, state)
         speed = np.cumsum(random.uniform(-0.03, 0.03, (12, 7)), axis=0) + random.uniform(-0.05, 0.05, 7)
         actions = np.clip(state + np.cumsum(speed * 0.1, axis=0), 0.1, 0.9).astype(np.float32)
         answer = Answer(ActionChunk(actions, stamp_ns / 1e9, 0.1), inference_s=0.0)
@@ -255,12 +261,7 @@ def test_what_the_policy_node_sends_is_no_step(seed: int, clock_step_ns: int, ha
     plan.instruct("go")
     stamp_ns, state = NOW_NS, np.full(7, 0.5, np.float32)
     for _ in range(60):
-        for name in robot_inputs(SLOW):
-            value = state[:6] if name == "state arm" else state[6:]
-            value = np.zeros((96, 96, 3), np.uint8) if name.startswith("camera") else value
-            assert plan.receive(name, value, stamp_ns, stamp_ns) == ""
-        job = plan.next_job(stamp_ns)
-        assert job is not None
+        job = asked(plan, SLOW, stamp_ns, state)
         made_ns = stamp_ns + int(random.integers(0, 200_000_000)) // clock_step_ns * clock_step_ns
         came_ns = made_ns + (int(random.integers(0, 70_000_000)) if clock_step_ns == 1 else PERIOD_NS)
         speed = random.uniform(-0.6, 0.6, 7) + np.cumsum(random.uniform(-0.05, 0.05, (12, 7)), axis=0)
